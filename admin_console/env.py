@@ -1,0 +1,103 @@
+"""Typed reads of environment variables: a wrong value stops the start and says which, what was found, what is expected.
+
+Every variable NAME can also be given as NAME_FILE, the path of a file that holds the value (for mounted secrets).
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+YES = ("1", "true", "yes", "on")
+NO = ("0", "false", "no", "off")
+
+
+def text(name: str, default: str = "") -> str:
+    """Return the value of NAME, or what the file named by NAME_FILE holds (without its last line break).
+
+    Raises ImproperlyConfigured when both are given or the file cannot be read.
+    """
+    value, path = os.environ.get(name), os.environ.get(f"{name}_FILE")
+    if path is None:
+        return default if value is None or value == "" else value
+    if value:
+        raise ImproperlyConfigured(f"{name} and {name}_FILE are both set; expected only one of them.")
+    try:
+        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImproperlyConfigured(f"{name}_FILE={path!r} cannot be read ({error}); expected a readable UTF-8 file.") from None
+
+
+def number(name: str, default: int, *, least: int = 0, most: int | None = None) -> int:
+    """Return NAME as a whole number between `least` and `most` (both included)."""
+    found = text(name, str(default))
+    expected = f"a whole number of at least {least}" + (f" and at most {most}" if most is not None else "")
+    try:
+        value = int(found)
+    except ValueError:
+        raise _wrong(name, found, expected) from None
+    if value < least or (most is not None and value > most):
+        raise _wrong(name, found, expected)
+    return value
+
+
+def flag(name: str, default: bool) -> bool:
+    """Return NAME as yes or no."""
+    found = text(name, "yes" if default else "no")
+    if found.lower() in YES:
+        return True
+    if found.lower() in NO:
+        return False
+    raise _wrong(name, found, f"one of {', '.join(YES + NO)}")
+
+
+def one_of(name: str, default: str, choices: Sequence[str]) -> str:
+    """Return NAME, which must be one of `choices`."""
+    found = text(name, default)
+    if found not in choices:
+        raise _wrong(name, found, f"one of {', '.join(choices)}")
+    return found
+
+
+def words(name: str, default: Sequence[str] = ()) -> list[str]:
+    """Return NAME as a list of words separated by commas."""
+    found = text(name)
+    return [word.strip() for word in found.split(",") if word.strip()] if found else list(default)
+
+
+def database(name: str, default: str) -> dict[str, str | int]:
+    """Return NAME, a URL postgresql://user:password@host:port/name, as Django's connection settings.
+
+    A socket folder is written as `postgresql://user@/name?host=/folder`.
+    """
+    found = text(name, default)
+    expected = "postgresql://user:password@host:port/name or postgresql://user@/name?host=/socket/folder"
+    try:
+        url = urlsplit(found)
+        port = url.port
+    except ValueError:
+        raise _wrong(name, _without_password(found), expected) from None
+    query = dict(pair.split("=", 1) for pair in url.query.split("&") if "=" in pair)
+    unknown = set(query) - {"host", "port", "sslmode", "sslrootcert"}
+    if url.scheme not in ("postgres", "postgresql") or not url.path.strip("/") or unknown:
+        raise _wrong(name, _without_password(found), expected)
+    options = {key: unquote(value) for key, value in query.items() if key.startswith("ssl")}
+    return {
+        "NAME": unquote(url.path.strip("/")),
+        "USER": unquote(url.username or ""),
+        "PASSWORD": unquote(url.password or ""),
+        "HOST": unquote(query.get("host", "")) or url.hostname or "",
+        "PORT": query.get("port") or port or "",
+        "OPTIONS": options,  # type: ignore[dict-item]
+    }
+
+
+def _without_password(url: str) -> str:
+    head, at, tail = url.rpartition("@")
+    return f"…@{tail}" if at else url
+
+
+def _wrong(name: str, found: str, expected: str) -> ImproperlyConfigured:
+    return ImproperlyConfigured(f"{name}={found!r} is not valid; expected {expected}.")
