@@ -95,7 +95,7 @@ def database(name: str, default: str) -> dict[str, str | int]:
 
 
 def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
+    _, at, tail = url.rpartition("@")
     return f"…@{tail}" if at else url
 
 

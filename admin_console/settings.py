@@ -4,7 +4,6 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.csp import CSP
-from django.utils.translation import gettext_lazy as _
 
 from admin_console import env
 from admin_console.embedded import kept_secret, sockets_folder
@@ -71,15 +70,14 @@ TEMPLATES = [
     }
 ]
 
-# The console's own role by default; migrations run as the owner (DATABASE_OWNER_URL), see `embedded`.
+# `default` is the console's own role, which owns nothing; `owner` makes and changes tables (`manage.py migrate` uses it).
+_database = {"ENGINE": "django.db.backends.postgresql", "CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
 DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.postgresql",
-        **env.database("DATABASE_URL", f"postgresql://console@/console?host={SOCKETS}"),
-        "CONN_MAX_AGE": 600,
-        "CONN_HEALTH_CHECKS": True,
-    }
+    "default": {**_database, **env.database("DATABASE_URL", f"postgresql://console@/console?host={SOCKETS}")},
+    "owner": {**_database, **env.database("DATABASE_OWNER_URL", f"postgresql://console_owner@/console?host={SOCKETS}")},
 }
+# The role that migrations take rights from.
+CONSOLE_ROLE = DATABASES["default"]["USER"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "users.User"
@@ -133,4 +131,4 @@ BULK_BATCH_SIZE = env.number("BULK_BATCH_SIZE", 5_000, least=1, most=50_000)
 BULK_AT_ONCE = env.number("BULK_AT_ONCE", 1_000, least=0, most=10_000)
 # A change that touches or suspends more users than this asks to type the number (rule B11).
 BULK_CONFIRM_ABOVE = env.number("BULK_CONFIRM_ABOVE", 25_000, least=1)
-ORGANISATION_NAME = env.text("ORGANISATION_NAME", str(_("Your organisation")))
+ORGANISATION_NAME = env.text("ORGANISATION_NAME", "Your organisation")

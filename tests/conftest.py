@@ -1,0 +1,116 @@
+"""Fixtures for every test.
+
+- `db` (pytest-django's): the test runs in a transaction on this process's database and is rolled back.
+- `committed_db`: the test commits. It gets a fresh clone of the migrated template and the clone is dropped afterwards; there is no
+  flush, for the entitlement history refuses TRUNCATE. `django.db.connection`, the test's threads and, by DATABASE_URL, its
+  subprocesses all use the clone.
+- `owner_connection`, `superuser_connection`: psycopg connections to the current test's database under other roles.
+
+Set TEST_DATABASE_URL to a superuser's URL to use a PostgreSQL server of your own instead of a throwaway one.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from pytest_django import DjangoDbBlocker
+
+from tests.database import Cluster, Database, remove_cluster, started_cluster, use
+
+HOME = Path(os.environ["TEST_HOME"])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove what the run left in the temporary folder."""
+    if hasattr(config, "workerinput"):
+        return
+    if started := config.stash.get(_STARTED, None):
+        remove_cluster(HOME, started[1])
+    shutil.rmtree(HOME, ignore_errors=True)
+
+
+_STARTED = pytest.StashKey[tuple[str, Any]]()
+
+
+def _superuser(config: pytest.Config) -> str:
+    """Return a superuser's conninfo, starting the server at the first call."""
+    if given := os.environ.get("TEST_DATABASE_URL"):
+        return given
+    if _STARTED not in config.stash:
+        config.stash[_STARTED] = started_cluster(HOME)
+    return config.stash[_STARTED][0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """With pytest-xdist the controller starts the server, for it lives as long as the longest worker."""
+    node.workerinput["superuser"] = _superuser(node.config)
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    """Return the PostgreSQL server of this test run."""
+    worker = getattr(request.config, "workerinput", None)
+    return Cluster(worker["superuser"] if worker else _superuser(request.config), HOME)
+
+
+@pytest.fixture(scope="session")
+def session_database(cluster: Cluster, django_db_blocker: DjangoDbBlocker) -> Iterator[Database]:
+    """Return this process's own database, for the tests that are rolled back."""
+    with django_db_blocker.unblock():
+        database = cluster.clone()
+    yield database
+    cluster.drop(database.name)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    session_database: Database, django_test_environment: None, django_db_blocker: DjangoDbBlocker
+) -> Iterator[None]:
+    """Replace pytest-django's own making of test databases."""
+    with use(session_database):
+        yield
+        with django_db_blocker.unblock():
+            from django.db import connections
+
+            connections.close_all()
+
+
+@pytest.fixture
+def committed_db(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, django_db_blocker: DjangoDbBlocker) -> Iterator[Database]:
+    """Give the test a database of its own in which it commits."""
+    with django_db_blocker.unblock():
+        database = cluster.clone()
+        for name, value in database.environment.items():
+            monkeypatch.setenv(name, value)
+        with use(database):
+            yield database
+        cluster.drop(database.name)
+
+
+@pytest.fixture
+def current_database(request: pytest.FixtureRequest) -> Database:
+    """Return the database that the test works on."""
+    name = "committed_db" if "committed_db" in request.fixturenames else "session_database"
+    database: Database = request.getfixturevalue(name)
+    return database
+
+
+@pytest.fixture
+def owner_connection(current_database: Database) -> Iterator[psycopg.Connection]:
+    """Return a connection of the role that owns the tables; roll back what you do on it unless you took `committed_db`."""
+    with psycopg.connect(current_database.owner) as connection:
+        yield connection
+        connection.rollback()
+
+
+@pytest.fixture
+def superuser_connection(current_database: Database) -> Iterator[psycopg.Connection]:
+    """Return a connection of the superuser; roll back what you do on it unless you took `committed_db`."""
+    with psycopg.connect(current_database.superuser) as connection:
+        yield connection
+        connection.rollback()

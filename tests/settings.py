@@ -1,0 +1,24 @@
+"""The console's settings for tests: nothing kept in the work tree, nothing taken from the caller's environment, quick passwords."""
+
+import os
+import re
+import tempfile
+from pathlib import Path
+
+# The first process of a test run makes the folder, the others (pytest-xdist's workers) inherit it; conftest.py removes it.
+_home = os.environ.get("TEST_HOME") or tempfile.mkdtemp(prefix="admin-console-test-")
+for _name in re.findall(
+    r'env\.\w+\(\s*"([A-Z_]+)"', (Path(__file__).parent.parent / "admin_console" / "settings.py").read_text()
+):
+    os.environ.pop(_name, None)
+    os.environ.pop(f"{_name}_FILE", None)
+os.environ["TEST_HOME"] = os.environ["ADMIN_CONSOLE_HOME"] = _home
+os.environ["SECRET_KEY"] = "only for tests"
+os.environ["DATABASE_URL"] = "postgresql://console@/none?host=/nowhere"
+os.environ["DATABASE_OWNER_URL"] = "postgresql://console_owner@/none?host=/nowhere"
+
+from admin_console.settings import *  # noqa: E402, F403
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+# Without a broker publishing is an instant no-op for those who look; the fixture `broker` brings a real one.
+CELERY_BROKER_URL = "memory://"
