@@ -1,0 +1,269 @@
+"""Who holds what: products and seats, the product access of each user, bulk changes, and the entitlement history.
+
+The triggers, partitions and privileges behind these tables are SQL in the migrations; docs/architecture.md tells why.
+"""
+
+import uuid
+from datetime import timedelta
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Func, Q, Value
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+EMPTY_SET = Value([], output_field=ArrayField(models.IntegerField()))
+
+
+class Product(models.Model):
+    """Something users may be entitled to. Never deleted: the history names it; it can be retired."""
+
+    id = models.AutoField(primary_key=True)
+    code = models.SlugField(_("code"), max_length=32, unique=True)
+    name = models.CharField(_("name"), max_length=64, unique=True)
+    onboarding = models.BooleanField(
+        _("onboarding email"),
+        default=False,
+        db_default=False,
+        help_text=_("A first-ever activation sends an email on how to use it."),
+    )
+    restricted = models.BooleanField(
+        _("restricted"), default=False, db_default=False, help_text=_("Only admins may grant or remove it, managers may not.")
+    )
+    retired_at = models.DateTimeField(_("retired"), null=True, blank=True)
+    position = models.PositiveSmallIntegerField(_("position"), default=0, db_default=0)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Seat(models.Model):
+    """How many users may hold a product, and how many do. Its counters are moved by triggers and reservations only."""
+
+    product = models.OneToOneField(Product, on_delete=models.DO_NOTHING, primary_key=True, related_name="seat")
+    seats = models.PositiveIntegerField(_("seats"), null=True, blank=True, help_text=_("Empty: as many as wanted."))
+    used = models.PositiveIntegerField(_("used"), default=0, db_default=0)
+    reserved = models.PositiveIntegerField(_("reserved"), default=0, db_default=0)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(seats=None) | Q(seats__gte=models.F("used") + models.F("reserved")), name="seats_are_never_oversold"
+            )
+        ]
+
+
+class ProductAccess(models.Model):
+    """The set of products one user holds, as one narrow row: a bulk change is one UPDATE. Made by a trigger for every new user."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.DB_CASCADE, primary_key=True, related_name="product_access"
+    )
+    products = ArrayField(models.IntegerField(), default=list, db_default=EMPTY_SET)  # sorted, unique
+    ever = ArrayField(models.IntegerField(), default=list, db_default=EMPTY_SET)  # sorted, unique, never shrinks
+    suspended = models.GeneratedField(expression=Q(products=EMPTY_SET), output_field=models.BooleanField(), db_persist=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(products__contained_by=models.F("ever")), name="what_is_held_was_ever_held"),
+        ]
+        indexes = [models.Index(fields=["user"], condition=Q(suspended=True), name="suspended_users")]
+
+
+class Mode(models.TextChoices):
+    """What a bulk change does with the ticked products."""
+
+    REPLACE = "REPLACE", _("Replace")
+    ADD = "ADD", _("Add")
+    REMOVE = "REMOVE", _("Remove")
+
+
+class Source(models.TextChoices):
+    """From where a change of product access came."""
+
+    CONSOLE = "CONSOLE", _("Console")
+    IMPORT = "IMPORT", _("Import")
+    DEMO = "DEMO", _("Demo data")
+    HELD_BEFORE = "HELD_BEFORE", _("Held since before the console")
+    OUTSIDE = "OUTSIDE", _("Outside the console")
+
+
+class BulkChange(models.Model):
+    """One act of an admin on many users: who set which products, for whom, when and why. A single-user edit is one for one user."""
+
+    class State(models.TextChoices):
+        RUNNING = "RUNNING", _("Running")
+        PAUSED = "PAUSED", _("Paused")
+        FINISHED = "FINISHED", _("Finished")
+        FAILED = "FAILED", _("Finished with errors")
+
+    actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, related_name="bulk_changes", null=True)
+    key = models.UUIDField(_("key"), default=uuid.uuid4, editable=False)  # one per opened dialog: the same key is the same change
+    fingerprint = models.CharField(max_length=64, editable=False)  # of what was asked for, to refuse the key with other content
+    source = models.CharField(_("source"), max_length=16, choices=Source, default=Source.CONSOLE)
+    mode = models.CharField(_("mode"), max_length=8, choices=Mode, default=Mode.REPLACE)
+    products = ArrayField(models.IntegerField(), verbose_name=_("ticked products"))
+    preserved = ArrayField(models.IntegerField(), verbose_name=_("preserved products"))  # held ones that Replace leaves alone
+    selection = models.JSONField(_("selection"))  # selection.Selection.as_json, without the ids: those are the batches
+    notify = models.BooleanField(_("change emails"), default=True)
+    reason = models.TextField(_("reason"), blank=True)
+    state = models.CharField(_("state"), max_length=8, choices=State, default=State.RUNNING)
+    state_reason = models.TextField(blank=True)
+    requested_at = models.DateTimeField(_("requested"))
+    finished_at = models.DateTimeField(_("finished"), null=True)
+    targets = models.PositiveIntegerField(_("users"), default=0)
+    changed = models.PositiveIntegerField(_("changed"), default=0)
+    unchanged = models.PositiveIntegerField(_("unchanged"), default=0)
+    skipped = models.PositiveIntegerField(_("skipped"), default=0)
+    suspended = models.PositiveIntegerField(_("suspended"), default=0)  # became Suspended by it
+    restored = models.PositiveIntegerField(_("came back"), default=0)  # were Suspended before it
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["actor", "key"], name="bulk_change_is_applied_once", nulls_distinct=False)]
+        indexes = [
+            models.Index(fields=["state", "id"], condition=Q(state__in=["RUNNING", "PAUSED"]), name="unfinished_bulk_changes"),
+            models.Index(fields=["actor", "-id"], name="bulk_changes_of_an_actor"),
+        ]
+
+    def __str__(self) -> str:
+        return f"#{self.pk}"
+
+    @property
+    def reached(self) -> int:
+        """How many of the users the change is for it has reached so far."""
+        return self.changed + self.unchanged + self.skipped
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in (self.State.FINISHED, self.State.FAILED)
+
+
+class BulkChangeBatch(models.Model):
+    """Some of the frozen targets of a bulk change, applied in one transaction."""
+
+    class State(models.TextChoices):
+        WAITING = "WAITING", _("Waiting")
+        DONE = "DONE", _("Done")
+        FAILED = "FAILED", _("Failed")
+
+    change = models.ForeignKey(BulkChange, on_delete=models.DB_CASCADE, related_name="batches")
+    n = models.PositiveIntegerField()
+    user_ids = ArrayField(models.IntegerField())  # sorted
+    first_user = models.IntegerField()
+    last_user = models.IntegerField()
+    state = models.CharField(max_length=8, choices=State, default=State.WAITING, db_default=State.WAITING)
+    attempts = models.PositiveSmallIntegerField(default=0, db_default=0)
+    lease_until = models.DateTimeField(null=True)  # claimed by a worker until then
+    error = models.TextField(blank=True, db_default="")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["change", "n"], name="bulk_change_batch_number")]
+        indexes = [models.Index(fields=["change", "n"], condition=Q(state="WAITING"), name="waiting_batches")]
+
+
+class BulkChangeSkip(models.Model):
+    """A selected user whom a bulk change left alone, and why."""
+
+    class Reason(models.TextChoices):
+        OUTRANKS = "OUTRANKS", _("Has a higher role than the admin")
+        OUT_OF_SCOPE = "OUT_OF_SCOPE", _("No longer in the admin's scope")
+        GONE = "GONE", _("No longer exists")
+        NO_SEAT = "NO_SEAT", _("No seat was left")
+        FAILED = "FAILED", _("Could not be changed")
+
+    change = models.ForeignKey(BulkChange, on_delete=models.DB_CASCADE, related_name="skips")
+    user_id = models.IntegerField()
+    reason = models.CharField(max_length=16, choices=Reason)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["change", "user_id"], name="skipped_once_in_a_bulk_change")]
+
+
+class SeatReservation(models.Model):
+    """Seats of a product set aside for an unfinished bulk change; given back as its batches take them, and at its end."""
+
+    change = models.ForeignKey(BulkChange, on_delete=models.DB_CASCADE, related_name="reservations")
+    product = models.ForeignKey(Product, on_delete=models.DO_NOTHING, related_name="+")
+    reserved = models.PositiveIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["change", "product"], name="seats_reserved_once")]
+
+
+class AccessChange(models.Model):
+    """The entitlement history: one row per user really changed. Written by triggers only, append-only, range-partitioned by `at`.
+
+    No foreign keys: what it names is never hard-deleted by the console, and they would cost more than the row.
+    """
+
+    id = models.BigIntegerField(primary_key=True)
+    at = models.DateTimeField(_("when"))
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="access_changes"
+    )
+    change = models.ForeignKey(
+        BulkChange,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        null=True,
+        related_name="access_changes",
+        verbose_name=_("bulk change"),
+    )
+    actor = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        null=True,
+        related_name="+",
+        verbose_name=_("by"),
+    )
+    source = models.CharField(_("source"), max_length=16, choices=Source)
+    db_role = models.TextField(_("database role"))
+    before = ArrayField(models.IntegerField(), verbose_name=_("before"))
+    after = ArrayField(models.IntegerField(), verbose_name=_("after"))
+    first = ArrayField(models.IntegerField(), verbose_name=_("first time"))  # granted for the first time ever
+
+    class Meta:
+        managed = False
+        db_table = "products_accesschange"
+        verbose_name = _("entitlement history")
+        verbose_name_plural = _("entitlement history")
+
+    def __str__(self) -> str:
+        return f"{self.user_id} · {self.at:%Y-%m-%d %H:%M}"
+
+    @property
+    def granted(self) -> list[int]:
+        return [product for product in self.after if product not in self.before]
+
+    @property
+    def revoked(self) -> list[int]:
+        return [product for product in self.before if product not in self.after]
+
+
+class Entitlement(models.Model):
+    """A user holds a product now: a view over ProductAccess, for reading. To find holders at scale, ask the sets instead."""
+
+    id = models.BigIntegerField(primary_key=True)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, related_name="entitlements")
+    product = models.ForeignKey(Product, on_delete=models.DO_NOTHING, related_name="entitlements")
+
+    class Meta:
+        managed = False
+        db_table = "products_entitlement"
+
+
+class SelectionDraft(models.Model):
+    """The ticks of an admin while choosing users: kept on the server, so they survive searches, pages and reloads."""
+
+    LIFETIME = timedelta(days=7)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.DB_CASCADE, related_name="selection_drafts")
+    everyone = models.BooleanField(default=False)
+    filter = models.JSONField(default=dict)  # users.queries.UserFilter.as_dict, when everyone
+    ids = ArrayField(models.IntegerField(), default=list)  # ticked, or unticked since when everyone
+    touched_at = models.DateTimeField(default=timezone.now)

@@ -1,0 +1,43 @@
+"""Which users: one frozen value with one meaning. List, count, export, preview and bulk change all resolve it here (rule S1)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Self
+
+from django.db.models import QuerySet
+
+from users.models import User
+from users.queries import UserFilter, users_matching, visible_to
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Ticked users (`ids`), or everyone the filter and search find, minus `ids`, the ones unticked since."""
+
+    everyone: bool = False
+    filter: UserFilter = field(default_factory=UserFilter)
+    ids: tuple[int, ...] = ()
+
+    def users(self, actor: Any, *, now: datetime) -> QuerySet[User]:
+        """Return the selected users within the actor's scope, whatever was posted (rule S3)."""
+        users = visible_to(actor)
+        if not self.everyone:
+            return users.filter(id__any=list(self.ids))
+        users = users_matching(users, self.filter, now=now)
+        return users.exclude(id__any=list(self.ids)) if self.ids else users
+
+    def ticked_of(self, user_ids: Iterable[int], actor: Any, *, now: datetime) -> set[int]:
+        """Return which of these users, those of one page, are selected."""
+        return set(self.users(actor, now=now).filter(id__in=list(user_ids)).values_list("id", flat=True))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the selection's description for the record: the filter, or how many were ticked; ids are frozen in batches."""
+        if self.everyone:
+            return {"everyone": True, "filter": self.filter.as_dict(), "unticked": len(self.ids)}
+        return {"everyone": False, "ticked": len(self.ids)}
+
+    @classmethod
+    def of(cls, user_ids: Iterable[int]) -> Self:
+        """Return the selection of these users."""
+        return cls(ids=tuple(sorted(set(user_ids))))

@@ -1,0 +1,176 @@
+"""Who: users, the tree of user groups they are in, and the role each has."""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.postgres.indexes import GinIndex
+from django.db import models
+from django.db.models import F, Func, Q, Value
+from django.db.models.functions import Concat, Lower
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+
+class Role(models.TextChoices):
+    """What a user may do in the console: one role per user, each a set of capabilities."""
+
+    MEMBER = "MEMBER", _("Member")
+    MANAGER = "MANAGER", _("Manager")
+    ADMIN = "ADMIN", _("Admin")
+    SUPER_ADMIN = "SUPER_ADMIN", _("Super admin")
+    SUPPORT = "SUPPORT", _("Support")
+
+
+class Capability(models.TextChoices):
+    """One thing that a role may allow, named as it is asked for by `queries.can`."""
+
+    VIEW_USERS = "users.view", _("See users and what they hold")
+    MANAGE_USERS = "users.manage", _("Add, import and edit users and user groups")
+    CHANGE_ROLES = "users.change_role", _("Change the role of users")
+    ASSIGN_PRODUCTS = "products.assign", _("Set the products of users")
+    ASSIGN_RESTRICTED = "products.assign_restricted", _("Set restricted products too")
+    VIEW_CHANGES = "changes.view", _("See the bulk changes of all admins")
+    VIEW_NOTIFICATIONS = "notifications.view", _("See every email and its fate")
+    VIEW_EVIDENCE = "evidence.view", _("Read the entitlement history in Django admin")
+
+
+_ADMIN = frozenset(
+    {
+        Capability.VIEW_USERS,
+        Capability.MANAGE_USERS,
+        Capability.ASSIGN_PRODUCTS,
+        Capability.ASSIGN_RESTRICTED,
+        Capability.VIEW_CHANGES,
+        Capability.VIEW_NOTIFICATIONS,
+    }
+)
+CAPABILITIES: dict[str, frozenset[Capability]] = {
+    Role.MEMBER: frozenset(),
+    Role.MANAGER: frozenset({Capability.VIEW_USERS, Capability.ASSIGN_PRODUCTS}),
+    Role.ADMIN: _ADMIN,
+    Role.SUPER_ADMIN: frozenset(Capability),
+    Role.SUPPORT: frozenset(
+        {Capability.VIEW_USERS, Capability.VIEW_CHANGES, Capability.VIEW_NOTIFICATIONS, Capability.VIEW_EVIDENCE}
+    ),
+}
+
+
+def fold(text: Any) -> Func:
+    """Return an expression's text as it is searched and sorted: without accents and capitals (by an SQL function of migration 0001)."""
+    return Func(text, function="users_fold", output_field=models.TextField(db_collation="C"))
+
+
+class UserManager(BaseUserManager["User"]):
+    """Finds a user by email, whatever its capitals."""
+
+    def get_by_natural_key(self, username: str | None) -> "User":
+        return self.get(email=(username or "").lower())
+
+
+class User(AbstractBaseUser):
+    """A person of the organisation. What changes in bulk (product access) or often (last seen) lives in narrow tables beside it."""
+
+    id = models.AutoField(primary_key=True)
+    email = models.EmailField(_("email"), db_collation="C", unique=True)
+    first_name = models.CharField(_("first name"), max_length=64, blank=True, db_default="")
+    last_name = models.CharField(_("last name"), max_length=64, blank=True, db_default="")
+    language = models.CharField(_("language"), max_length=5, choices=settings.LANGUAGES, blank=True, db_default="")
+    time_zone = models.CharField(_("time zone"), max_length=64, blank=True, db_default="")
+    role = models.CharField(_("role"), max_length=16, choices=Role, default=Role.MEMBER, db_default=Role.MEMBER)
+    is_active = models.BooleanField(_("may sign in"), default=True, db_default=True)
+    created_at = models.DateTimeField(_("added"), default=timezone.now, db_default=models.functions.Now())
+    groups = models.ManyToManyField("UserGroup", through="GroupMembership", related_name="members")
+    managed_groups = models.ManyToManyField("UserGroup", related_name="managers", blank=True)
+    name_key = models.GeneratedField(
+        expression=fold(Concat(F("first_name"), Value(" "), F("last_name"), output_field=models.TextField())),
+        output_field=models.TextField(db_collation="C"),
+        db_persist=True,
+    )
+    search_key = models.GeneratedField(
+        expression=fold(
+            Concat(F("first_name"), Value(" "), F("last_name"), Value("\n"), F("email"), output_field=models.TextField())
+        ),
+        output_field=models.TextField(db_collation="C"),
+        db_persist=True,
+    )
+
+    last_login = None  # type: ignore[assignment]  # see LastSeen
+
+    USERNAME_FIELD = "email"
+    EMAIL_FIELD = "email"
+    objects = UserManager()
+
+    class Meta:
+        indexes = [
+            GinIndex(fields=["search_key"], opclasses=["gin_trgm_ops"], name="users_by_fragment"),
+            models.Index(fields=["name_key", "id"], name="users_by_name"),
+        ]
+        constraints = [
+            models.CheckConstraint(condition=Q(email=Lower("email")), name="user_email_is_lowercase"),
+            models.CheckConstraint(condition=Q(role__in=Role.values), name="user_role_is_known"),
+            models.CheckConstraint(
+                condition=Q(language__in=["", *(code for code, _name in settings.LANGUAGES)]), name="user_language_is_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def name(self) -> str:
+        """The full name, or the email of a user without one."""
+        return f"{self.first_name} {self.last_name}".strip() or self.email
+
+    def clean(self) -> None:
+        super().clean()
+        self.email = self.email.lower()
+
+    # What Django admin asks: it is a reading room (products/admin.py and others refuse every write).
+
+    @property
+    def is_staff(self) -> bool:
+        """Whether this user may open Django admin."""
+        return Capability.VIEW_EVIDENCE in CAPABILITIES[self.role]
+
+    def has_perm(self, perm: str, obj: object = None) -> bool:
+        """Return whether Django admin may show a model: only its view permissions, only to those who may read evidence."""
+        return self.is_active and self.is_staff and perm.rpartition(".")[2].startswith("view_")
+
+    def has_module_perms(self, app_label: str) -> bool:
+        return self.is_active and self.is_staff
+
+
+class LastSeen(models.Model):
+    """When a user was first and last seen; written at most hourly. No row: never signed in."""
+
+    user = models.OneToOneField(User, on_delete=models.DB_CASCADE, primary_key=True, related_name="last_seen")
+    first_at = models.DateTimeField()
+    at = models.DateTimeField()
+
+
+class UserGroup(models.Model):
+    """A named group of users in a tree: a subgroup's members count as members of the groups above it."""
+
+    id = models.AutoField(primary_key=True)
+    name = models.CharField(_("name"), max_length=120)
+    parent = models.ForeignKey("self", on_delete=models.DO_NOTHING, null=True, blank=True, related_name="subgroups")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(Lower("name"), name="user_group_name_is_unique"),
+            models.CheckConstraint(condition=~Q(name=""), name="user_group_has_a_name"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class GroupMembership(models.Model):
+    """A user is in a user group; a user may be in several."""
+
+    user = models.ForeignKey(User, on_delete=models.DB_CASCADE, related_name="memberships")
+    group = models.ForeignKey(UserGroup, on_delete=models.DB_CASCADE, related_name="memberships")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "group"], name="user_is_in_a_group_once")]

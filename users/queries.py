@@ -1,0 +1,196 @@
+"""Questions about users: who may see whom, who may do what, and which users a filter and a search find."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Self
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.db import connection, models
+from django.db.models import Case, Q, QuerySet, Value, When
+
+from django.utils.translation import gettext_lazy as _
+
+from users.models import CAPABILITIES, Capability, GroupMembership, Role, User, UserGroup, fold
+
+# Roles whose users a Manager may not change: they outrank them.
+OUTRANKING_MANAGERS = (Role.ADMIN, Role.SUPER_ADMIN, Role.SUPPORT)
+
+
+class Status(models.TextChoices):
+    """What a user's access amounts to. Derived in the query, never stored: Inactive depends on the clock."""
+
+    ACTIVE = "ACTIVE", _("Active")
+    INACTIVE = "INACTIVE", _("Inactive")
+    INVITED = "INVITED", _("Invited")
+    SUSPENDED = "SUSPENDED", _("Suspended")
+
+
+def can(actor: Any, capability: Capability) -> bool:
+    """Return whether the actor's role allows this; an anonymous or deactivated actor may nothing."""
+    return bool(getattr(actor, "is_active", False)) and capability in CAPABILITIES.get(getattr(actor, "role", ""), ())
+
+
+def visible_to(actor: Any) -> QuerySet[User]:
+    """Return the users whom the actor may see: the one queryset behind list, count, search, selection, export and worker.
+
+    A Manager sees the members of the groups they manage, subgroups included; nobody when none is set.
+    """
+    if not can(actor, Capability.VIEW_USERS):
+        return User.objects.none()
+    if actor.role != Role.MANAGER:
+        return User.objects.all()
+    managed = with_subgroups(actor.managed_groups.values_list("id", flat=True))
+    return User.objects.filter(id__in=GroupMembership.objects.filter(group__in=managed).values("user"))
+
+
+def changeable_by(actor: Any) -> Q:
+    """Return the condition on a visible user that lets the actor change what they hold: nobody who outranks the actor."""
+    return ~Q(role__in=OUTRANKING_MANAGERS) if actor.role == Role.MANAGER else Q()
+
+
+def with_subgroups(group_ids: Iterable[int]) -> list[int]:
+    """Return the ids of these groups and of all groups below them."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH RECURSIVE below AS (
+                SELECT id FROM users_usergroup WHERE id = ANY(%s)
+                UNION SELECT g.id FROM users_usergroup g JOIN below ON g.parent_id = below.id
+            ) SELECT id FROM below ORDER BY id
+            """,
+            [list(group_ids)],
+        )
+        return [row[0] for row in cursor]
+
+
+def visible_groups(actor: Any) -> list[tuple[int, str]]:
+    """Return (id, path) of the groups that the actor may filter by, in the order of the tree; a path reads "Sales / Benelux"."""
+    groups = {group.id: group for group in UserGroup.objects.all()}
+    seen = set(groups)
+    if actor.role == Role.MANAGER:
+        seen = set(with_subgroups(actor.managed_groups.values_list("id", flat=True)))
+
+    def path(group: UserGroup) -> list[str]:
+        above = groups.get(group.parent_id) if group.parent_id else None
+        return [*(path(above) if above else []), group.name]
+
+    paths = sorted((path(group), group.id) for group in groups.values() if group.id in seen)
+    return [(group_id, " / ".join(names)) for names, group_id in paths]
+
+
+def with_status(users: QuerySet[User], *, now: datetime) -> QuerySet[User]:
+    """Return the users with `status` (a Status value) and `seen_at` (when last seen, or None) on each."""
+    long_ago = now - timedelta(days=settings.INACTIVE_AFTER_DAYS)
+    return users.annotate(
+        seen_at=models.F("last_seen__at"),
+        status=Case(
+            When(product_access__suspended=True, then=Value(Status.SUSPENDED)),
+            When(last_seen__at__isnull=True, then=Value(Status.INVITED)),
+            When(last_seen__at__lt=long_ago, then=Value(Status.INACTIVE)),
+            default=Value(Status.ACTIVE),
+        ),
+    )
+
+
+class InvalidFilter(ValueError):
+    """A filter names a category or value that does not exist: `category`, `value`."""
+
+    def __init__(self, category: str, value: str) -> None:
+        super().__init__(f"There is no {category} {value!r} to filter by.")
+        self.category, self.value = category, value
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserFilter:
+    """What narrows the list down: filters of several categories and a search, all of which a user must match.
+
+    The URL's query is its written form (`from_query`, `as_query`), shared by the list, the count and a selection.
+    Values of one category are alternatives; the categories and the search must all hold.
+    """
+
+    search: str = ""
+    group: tuple[int, ...] = ()  # ids; members of subgroups are found too; 0: in no group
+    role: tuple[str, ...] = ()
+    status: tuple[str, ...] = ()
+    product: tuple[int, ...] = ()  # ids; 0: holds no product
+    language: tuple[str, ...] = ()
+
+    CATEGORIES = ("group", "role", "status", "product", "language")
+
+    @classmethod
+    def from_query(cls, query: Any) -> Self:
+        """Read a filter from a QueryDict (or a dict of lists). Raises InvalidFilter for a value that cannot be."""
+
+        def values(category: str) -> list[str]:
+            found = query.getlist(category) if hasattr(query, "getlist") else query.get(category, [])
+            return list(dict.fromkeys(value for value in found if value != ""))
+
+        def known(category: str, choices: Iterable[str]) -> tuple[str, ...]:
+            choices = set(choices)
+            for value in values(category):
+                if value not in choices:
+                    raise InvalidFilter(category, value)
+            return tuple(values(category))
+
+        def ids(category: str) -> tuple[int, ...]:
+            for value in values(category):
+                if not (value.isascii() and value.isdigit() and len(value) <= 9):
+                    raise InvalidFilter(category, value)
+            return tuple(int(value) for value in values(category))
+
+        search = query.get("search", "") if hasattr(query, "getlist") else "".join(query.get("search", []))
+        return cls(
+            search=" ".join(search.replace("\x00", "").split())[:200],
+            group=ids("group"),
+            role=known("role", Role.values),
+            status=known("status", Status.values),
+            product=ids("product"),
+            language=known("language", (code for code, _name in settings.LANGUAGES)),
+        )
+
+    def as_dict(self) -> dict[str, list[str]]:
+        """Return the filter as lists of strings by category: JSON for a stored selection; `from_query` reads it back."""
+        found = {category: [str(value) for value in getattr(self, category)] for category in self.CATEGORIES}
+        return {key: values for key, values in {"search": [self.search] if self.search else [], **found}.items() if values}
+
+    def as_query(self) -> str:
+        """Return the filter as a URL query without the question mark, in one canonical order."""
+        return urlencode(self.as_dict(), doseq=True)
+
+    def adding(self, category: str, value: str) -> Self:
+        """Return the filter with one more value of a category."""
+        return self.from_query({**self.as_dict(), category: [*self.as_dict().get(category, []), value]})
+
+    def without(self, category: str, value: str) -> Self:
+        """Return the filter without this value of a category (or without its search)."""
+        if category == "search":
+            return replace(self, search="")
+        return replace(self, **{category: tuple(each for each in getattr(self, category) if str(each) != value)})
+
+    def __bool__(self) -> bool:
+        return bool(self.as_dict())
+
+
+def users_matching(users: QuerySet[User], wanted: UserFilter, *, now: datetime) -> QuerySet[User]:
+    """Return those of the users whom the filter and the search find. Never more than `users`: the scope comes first."""
+    if wanted.search:
+        users = users.filter(search_key__contains=fold(Value(wanted.search)))
+    if wanted.group:
+        in_groups = Q(id__in=GroupMembership.objects.filter(group__in=with_subgroups(wanted.group)).values("user"))
+        if 0 in wanted.group:
+            in_groups |= ~models.Exists(GroupMembership.objects.filter(user=models.OuterRef("pk")))
+        users = users.filter(in_groups)
+    if wanted.role:
+        users = users.filter(role__in=wanted.role)
+    if wanted.language:
+        users = users.filter(language__in=wanted.language)
+    if wanted.product:
+        held = Q()
+        for product in wanted.product:
+            held |= Q(product_access__products__contains=[product]) if product else Q(product_access__suspended=True)
+        users = users.filter(held)
+    if wanted.status:
+        users = with_status(users, now=now).filter(status__in=wanted.status)
+    return users
