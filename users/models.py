@@ -56,6 +56,24 @@ CAPABILITIES: dict[str, frozenset[Capability]] = {
 }
 
 
+@models.IntegerField.register_lookup
+class AnyOf(models.Lookup):  # type: ignore[type-arg]
+    """`id__any=[…]`: one of these integers, as one array parameter however many they are (`in` makes one of each)."""
+
+    lookup_name = "any"
+
+    def get_prep_lookup(self) -> list[int]:
+        return [int(value) for value in self.rhs]
+
+    def get_db_prep_lookup(self, value: list[int], connection: Any) -> tuple[str, list[Any]]:
+        return "%s::bigint[]", [value]
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+        left, left_params = self.process_lhs(compiler, connection)
+        right, right_params = self.process_rhs(compiler, connection)
+        return f"{left} = ANY({right})", [*left_params, *right_params]
+
+
 def fold(text: Any) -> Func:
     """Return an expression's text as it is searched and sorted: without accents and capitals (by an SQL function of migration 0001)."""
     return Func(text, function="users_fold", output_field=models.TextField(db_collation="C"))
@@ -105,6 +123,7 @@ class User(AbstractBaseUser):
         indexes = [
             GinIndex(fields=["search_key"], opclasses=["gin_trgm_ops"], name="users_by_fragment"),
             models.Index(fields=["name_key", "id"], name="users_by_name"),
+            models.Index(fields=["role", "id"], condition=~Q(role=Role.MEMBER), name="users_beyond_members"),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(email=Lower("email")), name="user_email_is_lowercase"),
@@ -160,6 +179,7 @@ class UserGroup(models.Model):
         constraints = [
             models.UniqueConstraint(Lower("name"), name="user_group_name_is_unique"),
             models.CheckConstraint(condition=~Q(name=""), name="user_group_has_a_name"),
+            models.CheckConstraint(condition=~Q(name__regex=r"[/;]|^\s|\s$"), name="user_group_name_fits_in_a_path"),
         ]
 
     def __str__(self) -> str:
