@@ -1,4 +1,4 @@
-"""The servers that come with the console's packages (PostgreSQL, Valkey): found, prepared and started, as root or as a plain user.
+"""The servers that come with the console's packages (PostgreSQL, Valkey): found, prepared and started, by root or a plain user.
 
 Nothing here needs Django: the launcher and the tests start the same servers by the same functions.
 """
@@ -41,7 +41,7 @@ class Account:
 
 
 def sockets_folder(home: Path) -> Path:
-    """Return the folder for the sockets of the console whose state is in `home`: short, for a socket's path may have 107 bytes."""
+    """Return the folder for the sockets of the console whose state is in `home`: short, for a socket's path has 107 bytes."""
     name = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"admin-console-{name}"
 
@@ -194,7 +194,7 @@ class Postgres:
         text = subprocess.run([self.binaries / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
         return int(re.findall(r"\d+", text)[0])
 
-    def initialise(self) -> bool:
+    def initialise(self, *, durable: bool = True) -> bool:
         """Make the data folder unless it is there; tell whether it was made. Killed half-way, it starts over."""
         if (self.data / "PG_VERSION").exists():
             made_by = int((self.data / "PG_VERSION").read_text())
@@ -211,7 +211,8 @@ class Postgres:
         locale = ["--locale=C.UTF-8"]
         if self.version >= 17:
             locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        command = [self.binaries / "initdb", "-D", unfinished, "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "-k", "-N", *locale]
+        command: list[str | Path] = [self.binaries / "initdb", "-D", unfinished, "-U", SUPERUSER]
+        command += ["-A", "trust", "-E", "UTF8", "--data-checksums", *locale, *([] if durable else ["--no-sync"])]
         done = subprocess.run(
             command,
             capture_output=True,
@@ -261,7 +262,7 @@ class Postgres:
 
 
 def _copied(binaries: Path, to: Path) -> Path:
-    """Copy PostgreSQL's programs with the libraries that they look for beside their package; return the new folder of programs."""
+    """Copy PostgreSQL's programs with the libraries that they look for beside their package; return where they are now."""
     package = binaries.parent.parent
     libraries = package.parent / f"{package.name}.libs"
     stamp = to / "copied-from"

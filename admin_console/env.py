@@ -94,6 +94,21 @@ def database(name: str, default: str) -> dict[str, str | int]:
     }
 
 
+def broker(name: str, default: str) -> str:
+    """Return NAME, a URL redis://:password@host:port/number, rediss://… or unix:///socket, as Celery writes it."""
+    found = text(name, default)
+    try:
+        url = urlsplit(found)
+        good = (url.scheme in ("redis", "rediss") and bool(url.hostname) and url.port != 0) or (
+            url.scheme == "unix" and len(url.path) > 1 and not url.netloc
+        )
+    except ValueError:
+        good = False
+    if not good:
+        raise _wrong(name, _without_password(found), "redis://:password@host:port/number, rediss://… or unix:///path/of/socket")
+    return f"redis+socket://{url.path}" if url.scheme == "unix" else found
+
+
 def _without_password(url: str) -> str:
     _, at, tail = url.rpartition("@")
     return f"…@{tail}" if at else url

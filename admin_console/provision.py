@@ -1,4 +1,4 @@
-"""The console's database and its two roles: an owner that migrates, and the console's own that owns nothing (DESIGN, rule 5 of the heart).
+"""The console's database and its two roles: an owner that migrates, and the console's own, which owns nothing.
 
 docs/operations.md shows an operator the same statements for a server of their own.
 """

@@ -80,6 +80,34 @@ DATABASES = {
 CONSOLE_ROLE = DATABASES["default"]["USER"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+# Celery is a doorbell: see `celery`. Without REDIS_URL the launcher's own Valkey.
+CELERY_BROKER_URL = env.broker("REDIS_URL", f"unix://{SOCKETS}/valkey.sock")
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    # A killed worker's message comes back after the first, looked at every 5 s: far longer than any task may take.
+    "visibility_timeout": 120,
+    "unacked_restore_interval": 5,
+    "unacked_restore_throttle": 1,
+    "socket_keepalive": True,
+}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_TASK_SOFT_TIME_LIMIT = 40
+CELERY_TASK_TIME_LIMIT = 50
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_CONCURRENCY = 2
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+CELERY_BEAT_SCHEDULER = "admin_console.celery:ConsoleScheduler"
+# What a crash, a lost message or a lost broker left behind is started again by these. Unread ones expire: they never pile up.
+CELERY_BEAT_SCHEDULE = {
+    "products": {"task": "products.tasks.sweep", "schedule": 10, "options": {"expires": 10}},
+    "notifications": {"task": "notifications.tasks.sweep", "schedule": 5, "options": {"expires": 5}},
+}
+
 AUTH_USER_MODEL = "users.User"
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 PASSWORD_HASHERS = [

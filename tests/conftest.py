@@ -1,9 +1,11 @@
 """Fixtures for every test.
 
 - `db` (pytest-django's): the test runs in a transaction on this process's database and is rolled back.
-- `committed_db`: the test commits. It gets a fresh clone of the migrated template and the clone is dropped afterwards; there is no
-  flush, for the entitlement history refuses TRUNCATE. `django.db.connection`, the test's threads and, by DATABASE_URL, its
-  subprocesses all use the clone.
+- `committed_db`: the test commits. It gets a fresh clone of the migrated template, dropped afterwards; there is no flush,
+  for the entitlement history refuses TRUNCATE. `django.db.connection`, the test's threads and, by DATABASE_URL, its
+  subprocesses (started with `environment()` of tests.processes) all use the clone.
+- `broker`: a throwaway Valkey to which this test's tasks are published (else publishing goes nowhere); `worker` adds a real
+  Celery worker that runs them in the database of `committed_db`.
 - `owner_connection`, `superuser_connection`: psycopg connections to the current test's database under other roles.
 
 Set TEST_DATABASE_URL to a superuser's URL to use a PostgreSQL server of your own instead of a throwaway one.
@@ -20,6 +22,7 @@ import pytest
 from pytest_django import DjangoDbBlocker
 
 from tests.database import Cluster, Database, remove_cluster, started_cluster, use
+from tests.processes import Broker, Worker
 
 HOME = Path(os.environ["TEST_HOME"])
 
@@ -114,3 +117,35 @@ def superuser_connection(current_database: Database) -> Iterator[psycopg.Connect
     with psycopg.connect(current_database.superuser) as connection:
         yield connection
         connection.rollback()
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Broker]:
+    """Return a Valkey for this test process; take `broker` instead."""
+    folder = HOME / f"valkey-{os.getpid()}"
+    folder.mkdir()
+    server = Broker(folder)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def broker(valkey: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
+    """Give the test an empty broker that runs, for this process and (by REDIS_URL) its subprocesses."""
+    from admin_console.celery import app, publisher
+
+    valkey.start()
+    valkey.empty()
+    monkeypatch.setenv("REDIS_URL", valkey.redis_url)
+    before, app.conf.broker_url = app.conf.broker_url, valkey.celery_url
+    publisher.resume()
+    yield valkey
+    app.conf.broker_url = before
+    publisher.resume()
+
+
+@pytest.fixture
+def worker(committed_db: Database, broker: Broker, tmp_path: Path) -> Iterator[Worker]:
+    """Give the test a real Celery worker on its broker and its database."""
+    with Worker(tmp_path) as process:
+        yield process

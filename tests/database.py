@@ -128,7 +128,7 @@ def started_cluster(home: Path) -> tuple[str, subprocess.Popen[bytes]]:
     home.chmod(0o711)  # PostgreSQL may run under another account, whose folders are in it.
     postgres = Postgres.at(home, home / "pg")
     private_folder(postgres.sockets, postgres.account)
-    postgres.initialise()
+    postgres.initialise(durable=False)
     with (home / "postgres.log").open("wb") as log:
         process = spawn(postgres.command(QUICK), output=log, account=postgres.account, folder=Path("/"), death_signal=SIGKILL)
     postgres.wait_until_ready(process)

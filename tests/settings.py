@@ -1,4 +1,4 @@
-"""The console's settings for tests: nothing kept in the work tree, nothing taken from the caller's environment, quick passwords."""
+"""The console's settings for tests: nothing kept in the work tree, nothing taken from the environment, quick passwords."""
 
 import os
 import re

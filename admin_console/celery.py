@@ -1,0 +1,132 @@
+"""The Celery app: a doorbell, never the truth.
+
+What is to be done stands in PostgreSQL rows; a message only wakes a worker to look at them, and the periodic sweeps ring again.
+So publishing may fail, and must never make a page fail or wait.
+"""
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, signals
+from celery.app.amqp import AMQP
+from celery.beat import Scheduler
+from celery.contrib.django.task import DjangoTask
+from kombu.connection import Connection
+from kombu.exceptions import KombuError
+from kombu.exceptions import OperationalError as BrokerError
+
+logger = logging.getLogger(__name__)
+
+# How long a page waits for a broker that hangs, and how long it then does not ask again.
+PATIENCE = 0.2
+PAUSE = 5.0
+
+
+class Publisher:
+    """Sends messages over connections of its own, one per thread, with little patience; after a failure it pauses."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._own = threading.local()
+        self._paused_until = 0.0
+
+    @property
+    def paused(self) -> bool:
+        """Tell whether the broker failed a moment ago."""
+        return time.monotonic() < self._paused_until
+
+    def pause(self) -> None:
+        """Do not try again for a moment."""
+        self._paused_until = time.monotonic() + PAUSE
+        self.close()
+
+    def resume(self) -> None:
+        """Try again at once."""
+        self._paused_until = 0.0
+        self.close()
+
+    def close(self) -> None:
+        """Forget this thread's connection."""
+        if producer := getattr(self._own, "producer", None):
+            del self._own.producer
+            # It may be broken in any way, which is why it is thrown away.
+            with contextlib.suppress(Exception):
+                producer.connection.collect()
+
+    def producer(self) -> Any:
+        """Return this thread's producer."""
+        if not hasattr(self._own, "producer"):
+            bounds = {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE, "max_retries": 0}
+            connection = self._app.connection_for_write(transport_options=bounds)
+            self._own.producer = self._app.amqp.Producer(connection, auto_declare=False)
+        return self._own.producer
+
+
+class ConsoleTask(DjangoTask):
+    """A task whose publishing takes half a second at worst and never raises for a broker that is down or hangs."""
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """Publish a message; return None when the broker cannot take it."""
+        if self.app.conf.task_always_eager:
+            return super().apply_async(args, kwargs, **options)
+        if publisher.paused:
+            return None
+        options["producer"] = publisher.producer()
+        try:
+            return super().apply_async(args, kwargs, **options)
+        except (BrokerError, KombuError, OSError) as error:
+            publisher.pause()
+            logger.warning("broker unavailable, %s waits for the next sweep: %s", self.name, error)
+            return None
+
+
+class PatientConnection(Connection):
+    """A worker's connection that looks for a lost broker at least every five seconds (kombu's own pause grows to thirty)."""
+
+    def _ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["interval_max"] = min(kwargs.get("interval_max", 5), 5)
+        return super()._ensure_connection(*args, **kwargs)
+
+
+class ConsoleAMQP(AMQP):
+    Connection = PatientConnection
+
+
+class ConsoleScheduler(Scheduler):
+    """Celery beat's schedule, kept in memory: every entry is quick and due soon, so there is nothing to remember."""
+
+    producer = None  # ConsoleTask brings its own, which does not wait for a lost broker.
+
+    def setup_schedule(self) -> None:
+        """Take the entries of the settings."""
+        self.merge_inplace(self.app.conf.beat_schedule)
+
+
+class ConsoleCelery(Celery):
+    amqp_cls = "admin_console.celery:ConsoleAMQP"
+    task_cls = ConsoleTask
+
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "admin_console.settings")
+app = ConsoleCelery("admin_console")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+publisher = Publisher(app)
+
+
+@signals.setup_logging.connect
+def keep_logging(**_: Any) -> None:
+    """Keep Django's logging: a receiver of this signal stops Celery from setting up its own."""
+
+
+@signals.worker_ready.connect
+@signals.beat_init.connect
+def say_ready(**_: Any) -> None:
+    """Tell whoever started this process that it is ready."""
+    if path := os.environ.get("CONSOLE_READY_FILE"):
+        Path(path).touch()

@@ -1,0 +1,85 @@
+"""Publishing is quick and quiet whatever the broker does; a worker runs what was published."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from celery import shared_task
+from django.contrib.auth import get_user_model
+from django.db import connection, transaction
+
+from admin_console import celery
+from tests.database import Database
+from tests.processes import Broker, Worker, wait_until
+
+
+@shared_task
+def nothing() -> None:
+    """Do nothing."""
+
+
+def seconds(act: Callable[[], object]) -> float:
+    start = time.monotonic()
+    act()
+    return time.monotonic() - start
+
+
+def test_a_published_message_waits_for_a_worker(broker: Broker) -> None:
+    assert nothing.delay() is not None
+    assert broker.waiting() == 1
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("fault", ["hang", "kill"])
+@pytest.mark.parametrize("connected", [True, False])
+def test_a_broker_that_does_not_answer_costs_half_a_second_once(
+    broker: Broker, caplog: pytest.LogCaptureFixture, fault: str, connected: bool
+) -> None:
+    if connected:
+        nothing.delay()
+    getattr(broker, fault)()
+    assert seconds(nothing.delay) < 0.5
+    assert seconds(lambda: [nothing.delay() for _ in range(100)]) < 0.1
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "next sweep" in caplog.text
+
+
+@pytest.mark.faults
+def test_publishing_goes_on_when_the_broker_is_back(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(celery, "PAUSE", 0.1)
+    broker.kill()
+    assert nothing.delay() is None
+    broker.start()
+    time.sleep(0.1)
+    assert nothing.delay() is not None
+    assert broker.waiting() == 1
+
+
+def test_nothing_is_published_before_the_commit(broker: Broker, committed_db: Database) -> None:
+    with transaction.atomic():
+        nothing.delay_on_commit()
+        assert broker.waiting() == 0
+    assert broker.waiting() == 1
+
+
+def test_a_commit_survives_a_broker_that_is_down(broker: Broker, committed_db: Database) -> None:
+    broker.kill()
+    with transaction.atomic():
+        nothing.delay_on_commit()
+        get_user_model().objects.create(email="somebody@organisation.example")
+    assert get_user_model().objects.filter(email="somebody@organisation.example").exists()
+
+
+@pytest.mark.worker
+@pytest.mark.slow
+def test_a_worker_takes_messages_and_works_on_the_same_database(worker: Worker, broker: Broker, committed_db: Database) -> None:
+    celery.app.send_task("products.tasks.sweep")
+    wait_until(lambda: broker.waiting() == 0, what="taking the message")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+        assert cursor.fetchone()[0] >= 1
+
+
+def test_every_periodic_message_expires_before_the_next() -> None:
+    for entry in celery.app.conf.beat_schedule.values():
+        assert entry["options"]["expires"] <= entry["schedule"]

@@ -1,0 +1,125 @@
+"""Real processes for tests: a Valkey, a Celery worker."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import redis
+
+from admin_console.embedded import spawn, stop, valkey_command
+
+ROOT = Path(__file__).parent.parent
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return the environment for a process of the console: the real settings, on this test's database and broker."""
+    return {**os.environ, "DJANGO_SETTINGS_MODULE": "admin_console.settings", **more}
+
+
+def wait_until(happened: Callable[[], object], seconds: float = 20, what: str = "") -> None:
+    """Return as soon as `happened` is true; fail after `seconds`."""
+    until = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > until:
+            raise AssertionError(f"{what or happened} did not happen within {seconds:g} s")
+        time.sleep(0.02)
+
+
+class Process:
+    """A process of the console that writes to a log and says when it is ready; a context manager."""
+
+    def __init__(self, name: str, command: list[str | Path], folder: Path, more: Mapping[str, str] | None = None) -> None:
+        self.name, self.command, self.log = name, command, folder / f"{name}.log"
+        self._ready, self._more = folder / f"{name}.ready", more or {}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and return when it is ready."""
+        self._ready.unlink(missing_ok=True)
+        with self.log.open("ab") as log:
+            self.process = spawn(
+                self.command,
+                output=log,
+                environment=environment(CONSOLE_READY_FILE=str(self._ready), **self._more),
+                folder=ROOT,
+                death_signal=signal.SIGKILL,
+            )
+        started = self.process
+        wait_until(lambda: self._ready.exists() or started.poll() is not None, 30, f"the start of {self.name}")
+        if not self._ready.exists():
+            raise AssertionError(f"{self.name} ended while starting:\n{self.log.read_text()}")
+
+    def kill(self) -> None:
+        """Kill it and everything that it started, as kill -9 does."""
+        if self.process:
+            stop(self.process, signal.SIGKILL)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.kill()
+
+
+class Worker(Process):
+    """A Celery worker; its log is in `log`."""
+
+    def __init__(self, folder: Path, concurrency: int = 1) -> None:
+        options = ("--without-gossip", "--without-mingle", "--without-heartbeat", "-c", str(concurrency))
+        super().__init__("worker", [sys.executable, "-m", "celery", "-A", "admin_console", "worker", *options], folder)
+
+
+class Broker:
+    """A Valkey on a socket."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._socket = folder, folder / "valkey.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.redis_url, self.celery_url = f"unix://{self._socket}", f"redis+socket://{self._socket}"
+
+    def start(self) -> None:
+        """Start it unless it runs; return when it answers."""
+        if self._process is None or self._process.poll() is not None:
+            with (self._folder / "log").open("ab") as log:
+                self._process = spawn(valkey_command(self._folder, self._socket), output=log, death_signal=signal.SIGKILL)
+        self.resume()
+        wait_until(self._answers, 10, "the start of Valkey")
+
+    def empty(self) -> None:
+        """Throw away every message."""
+        with redis.Redis(unix_socket_path=str(self._socket)) as client:
+            client.flushall()
+
+    def waiting(self) -> int:
+        """Return how many messages nobody has taken yet."""
+        with redis.Redis(unix_socket_path=str(self._socket)) as client:
+            return int(client.llen("celery"))
+
+    def hang(self) -> None:
+        """Stop answering, without ending."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Answer again."""
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Kill it, as kill -9 does."""
+        if self._process:
+            stop(self._process, signal.SIGKILL)
+
+    def _answers(self) -> bool:
+        try:
+            with redis.Redis(unix_socket_path=str(self._socket), socket_timeout=1) as client:
+                return bool(client.ping())
+        except (redis.ConnectionError, redis.TimeoutError):
+            return False
