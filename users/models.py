@@ -57,7 +57,7 @@ CAPABILITIES: dict[str, frozenset[Capability]] = {
 
 
 @models.IntegerField.register_lookup
-class AnyOf(models.Lookup):  # type: ignore[type-arg]
+class AnyOf(models.Lookup):
     """`id__any=[…]`: one of these integers, as one array parameter however many they are (`in` makes one of each)."""
 
     lookup_name = "any"
@@ -65,17 +65,24 @@ class AnyOf(models.Lookup):  # type: ignore[type-arg]
     def get_prep_lookup(self) -> list[int]:
         return [int(value) for value in self.rhs]
 
-    def get_db_prep_lookup(self, value: list[int], connection: Any) -> tuple[str, list[Any]]:
-        return "%s::bigint[]", [value]
+    def get_db_prep_lookup(self, value: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
+        return "%s::bigint[]", (value,)
 
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
         left, left_params = self.process_lhs(compiler, connection)
         right, right_params = self.process_rhs(compiler, connection)
-        return f"{left} = ANY({right})", [*left_params, *right_params]
+        return f"{left} = ANY({right})", (*left_params, *right_params)
+
+
+# What an email looks like, in lower case: a regular expression that Python and PostgreSQL read alike, of plain ASCII addresses.
+EMAIL_FORM = (
+    r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+([.][a-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+    r"@([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z]([a-z0-9-]{0,61}[a-z0-9])"
+)
 
 
 def fold(text: Any) -> Func:
-    """Return an expression's text as it is searched and sorted: without accents and capitals (by an SQL function of migration 0001)."""
+    """Return a text as it is searched and sorted, without accents and capitals: by an SQL function of migration 0001."""
     return Func(text, function="users_fold", output_field=models.TextField(db_collation="C"))
 
 
@@ -87,7 +94,7 @@ class UserManager(BaseUserManager["User"]):
 
 
 class User(AbstractBaseUser):
-    """A person of the organisation. What changes in bulk (product access) or often (last seen) lives in narrow tables beside it."""
+    """A person of the organisation. What changes in bulk (product access) or often (last seen) has a narrow table beside it."""
 
     id = models.AutoField(primary_key=True)
     email = models.EmailField(_("email"), db_collation="C", unique=True)
@@ -98,8 +105,12 @@ class User(AbstractBaseUser):
     role = models.CharField(_("role"), max_length=16, choices=Role, default=Role.MEMBER, db_default=Role.MEMBER)
     is_active = models.BooleanField(_("may sign in"), default=True, db_default=True)
     created_at = models.DateTimeField(_("added"), default=timezone.now, db_default=models.functions.Now())
-    groups = models.ManyToManyField("UserGroup", through="GroupMembership", related_name="members")
-    managed_groups = models.ManyToManyField("UserGroup", related_name="managers", blank=True)
+    groups: "models.ManyToManyField[UserGroup, GroupMembership]" = models.ManyToManyField(
+        "UserGroup", through="GroupMembership", related_name="members"
+    )
+    managed_groups: "models.ManyToManyField[UserGroup, Any]" = models.ManyToManyField(
+        "UserGroup", related_name="managers", blank=True
+    )
     name_key = models.GeneratedField(
         expression=fold(Concat(F("first_name"), Value(" "), F("last_name"), output_field=models.TextField())),
         output_field=models.TextField(db_collation="C"),
@@ -113,7 +124,7 @@ class User(AbstractBaseUser):
         db_persist=True,
     )
 
-    last_login = None  # type: ignore[assignment]  # see LastSeen
+    last_login = None  # see LastSeen
 
     USERNAME_FIELD = "email"
     EMAIL_FIELD = "email"
@@ -167,6 +178,9 @@ class LastSeen(models.Model):
     first_at = models.DateTimeField()
     at = models.DateTimeField()
 
+    def __str__(self) -> str:
+        return f"{self.user_id} · {self.at:%Y-%m-%d %H:%M}"
+
 
 class UserGroup(models.Model):
     """A named group of users in a tree: a subgroup's members count as members of the groups above it."""
@@ -194,3 +208,6 @@ class GroupMembership(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["user", "group"], name="user_is_in_a_group_once")]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} · {self.group_id}"

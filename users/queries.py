@@ -9,7 +9,6 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.db import connection, models
 from django.db.models import Case, Q, QuerySet, Value, When
-
 from django.utils.translation import gettext_lazy as _
 
 from users.models import CAPABILITIES, Capability, GroupMembership, Role, User, UserGroup, fold
@@ -30,6 +29,13 @@ class Status(models.TextChoices):
 def can(actor: Any, capability: Capability) -> bool:
     """Return whether the actor's role allows this; an anonymous or deactivated actor may nothing."""
     return bool(getattr(actor, "is_active", False)) and capability in CAPABILITIES.get(getattr(actor, "role", ""), ())
+
+
+def grantable_roles(actor: Any) -> list[Role]:
+    """Return the roles that the actor may give and take: those that hold nothing which the actor does not hold."""
+    if not can(actor, Capability.CHANGE_ROLES):
+        return []
+    return [role for role in Role if CAPABILITIES[role] <= CAPABILITIES[actor.role]]
 
 
 def visible_to(actor: Any) -> QuerySet[User]:
@@ -67,6 +73,8 @@ def with_subgroups(group_ids: Iterable[int]) -> list[int]:
 
 def visible_groups(actor: Any) -> list[tuple[int, str]]:
     """Return (id, path) of the groups that the actor may filter by, in the order of the tree; a path reads "Sales / Benelux"."""
+    if not can(actor, Capability.VIEW_USERS):
+        return []
     groups = {group.id: group for group in UserGroup.objects.all()}
     seen = set(groups)
     if actor.role == Role.MANAGER:
@@ -167,7 +175,8 @@ class UserFilter:
         """Return the filter without this value of a category (or without its search)."""
         if category == "search":
             return replace(self, search="")
-        return replace(self, **{category: tuple(each for each in getattr(self, category) if str(each) != value)})
+        kept: dict[str, Any] = {category: tuple(each for each in getattr(self, category) if str(each) != value)}
+        return replace(self, **kept)
 
     def __bool__(self) -> bool:
         return bool(self.as_dict())
@@ -178,7 +187,7 @@ def users_matching(users: QuerySet[User], wanted: UserFilter, *, now: datetime) 
     if wanted.search:
         users = users.filter(search_key__contains=fold(Value(wanted.search)))
     if wanted.group:
-        in_groups = Q(id__in=GroupMembership.objects.filter(group__in=with_subgroups(wanted.group)).values("user"))
+        in_groups: Any = Q(id__in=GroupMembership.objects.filter(group__in=with_subgroups(wanted.group)).values("user"))
         if 0 in wanted.group:
             in_groups |= ~models.Exists(GroupMembership.objects.filter(user=models.OuterRef("pk")))
         users = users.filter(in_groups)
@@ -192,5 +201,5 @@ def users_matching(users: QuerySet[User], wanted: UserFilter, *, now: datetime) 
             held |= Q(product_access__products__contains=[product]) if product else Q(product_access__suspended=True)
         users = users.filter(held)
     if wanted.status:
-        users = with_status(users, now=now).filter(status__in=wanted.status)
+        users = with_status(users, now=now).filter(Q(status__in=wanted.status))
     return users

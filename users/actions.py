@@ -1,0 +1,242 @@
+"""What changes users: added, given a role, put in groups, seen. The only place that writes the tables of this app."""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import available_timezones
+
+import structlog
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+from django.utils.translation import gettext as _
+
+from users.models import EMAIL_FORM, Capability, GroupMembership, Role, User, UserGroup
+from users.queries import can, grantable_roles
+
+SEEN_AT_MOST_EVERY = timedelta(hours=1)
+
+log = structlog.get_logger(__name__)
+
+
+class NotAllowed(Exception):
+    """The actor may not do this."""
+
+
+class InvalidUser(ValueError):
+    """A user cannot be like this: `field`, and in words what is wrong with it."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(reason)
+        self.field = field
+
+
+class InvalidGroup(ValueError):
+    """A user group cannot be called this, or be there."""
+
+
+class GroupNameTaken(InvalidGroup):
+    """Another user group has this name, whatever its capitals."""
+
+
+class GroupCycle(InvalidGroup):
+    """A user group cannot be inside itself or inside one of its subgroups."""
+
+
+class LastSuperAdmin(Exception):
+    """The organisation would be left without a Super admin who can sign in (rule B13)."""
+
+    def __str__(self) -> str:
+        return _("This is the last Super admin: somebody must keep the role, or nobody could manage the console any more.")
+
+
+@contextmanager
+def keeping_a_super_admin() -> Iterator[None]:
+    """Do what is inside of the block, and raise LastSuperAdmin, with nothing done, if that leaves no Super admin.
+
+    The database checks at the end of the transaction anyhow; here it is asked at once.
+    """
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            yield
+            cursor.execute("SET CONSTRAINTS users_last_super_admin_changed, users_last_super_admin_deleted IMMEDIATE")
+            cursor.execute("SET CONSTRAINTS users_last_super_admin_changed, users_last_super_admin_deleted DEFERRED")
+    except IntegrityError as error:
+        if _broken_rule(error) == "users_last_super_admin":
+            raise LastSuperAdmin from error
+        raise
+
+
+def normal_email(text: str) -> str:
+    """Return the email as it is stored, in lower case without spaces around it. Raises InvalidUser when it is none."""
+    email = text.strip().lower()
+    if not email:
+        raise InvalidUser("email", _("An email is needed."))
+    if len(email) > 254 or email.find("@") > 64:
+        raise InvalidUser("email", _("This email is too long."))
+    if not re.fullmatch(EMAIL_FORM, email):
+        raise InvalidUser("email", _("“%(email)s” is not an email.") % {"email": email[:80]})
+    return email
+
+
+@transaction.atomic
+def ensure_first_super_admin(*, email: str, password: str, now: datetime) -> bool:
+    """Make this user a Super admin who can sign in, when the organisation has none; return whether that was needed."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('users_last_super_admin'))")
+    if User.objects.filter(role=Role.SUPER_ADMIN, is_active=True).exists():
+        return False
+    user = User.objects.filter(email=normal_email(email)).first() or User(email=normal_email(email), created_at=now)
+    user.role, user.is_active = Role.SUPER_ADMIN, True
+    user.set_password(password)
+    user.save()
+    log.info("first super admin", user=user.pk)
+    return True
+
+
+@transaction.atomic
+def add_user(
+    *,
+    actor: User,
+    email: str,
+    first_name: str = "",
+    last_name: str = "",
+    language: str = "",
+    time_zone: str = "",
+    role: str = Role.MEMBER,
+    groups: Iterable[UserGroup] = (),
+    now: datetime,
+) -> User:
+    """Add a user without a password, for whom it is set by the reset email. Raises NotAllowed or InvalidUser."""
+    _require(actor, Capability.MANAGE_USERS)
+    if role != Role.MEMBER and role not in grantable_roles(actor):
+        raise NotAllowed(_("You may not give this role."))
+    if language and language not in dict(settings.LANGUAGES):
+        raise InvalidUser("language", _("“%(language)s” is not one of the languages.") % {"language": language[:80]})
+    if time_zone and time_zone not in available_timezones():
+        raise InvalidUser("time_zone", _("“%(zone)s” is not a time zone.") % {"zone": time_zone[:80]})
+    user = User(email=normal_email(email), language=language, time_zone=time_zone, role=role, created_at=now)
+    user.first_name, user.last_name = _plain_name("first_name", first_name), _plain_name("last_name", last_name)
+    user.set_unusable_password()
+    try:
+        with transaction.atomic():
+            user.save()
+    except IntegrityError as error:
+        if User.objects.filter(email=user.email).exists():
+            raise InvalidUser("email", _("There is a user with this email already.")) from error
+        raise
+    GroupMembership.objects.bulk_create(GroupMembership(user=user, group=group) for group in groups)
+    log.info("user added", user=user.pk, role=user.role, actor=actor.pk)
+    return user
+
+
+@transaction.atomic
+def change_role(*, actor: User, user: User, role: str, now: datetime) -> None:
+    """Give the user this role. Nobody gives what they do not hold, nor takes it from somebody who holds more than they do.
+
+    Raises NotAllowed or LastSuperAdmin.
+    """
+    _require(actor, Capability.CHANGE_ROLES)
+    user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    if not {user.role, role} <= set(grantable_roles(actor)):
+        raise NotAllowed(_("You may not give or take this role."))
+    with keeping_a_super_admin():
+        User.objects.filter(pk=user.pk).update(role=role)
+    log.info("role changed", user=user.pk, before=user.role, role=role, actor=actor.pk, at=now.isoformat())
+
+
+@transaction.atomic
+def put_in_groups(*, actor: User, user: User, groups: Iterable[UserGroup], now: datetime) -> None:
+    """Let these be the groups that the user is in, and no others. Raises NotAllowed."""
+    _require(actor, Capability.MANAGE_USERS)
+    wanted = sorted({group.pk for group in groups})
+    User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    GroupMembership.objects.filter(user=user).exclude(group__in=wanted).delete()
+    GroupMembership.objects.bulk_create(
+        [GroupMembership(user=user, group_id=group_id) for group_id in wanted], ignore_conflicts=True
+    )
+    log.info("groups changed", user=user.pk, groups=wanted, actor=actor.pk, at=now.isoformat())
+
+
+@transaction.atomic
+def let_manage(*, actor: User, user: User, groups: Iterable[UserGroup], now: datetime) -> None:
+    """Let these be the groups that a Manager manages, subgroups included. Raises NotAllowed."""
+    _require(actor, Capability.CHANGE_ROLES)
+    wanted = sorted({group.pk for group in groups})
+    user.managed_groups.set(wanted)
+    log.info("managed groups changed", user=user.pk, groups=wanted, actor=actor.pk, at=now.isoformat())
+
+
+def add_group(*, actor: User, name: str, parent: UserGroup | None = None, now: datetime) -> UserGroup:
+    """Add a user group, inside another one when given. Raises NotAllowed, InvalidGroup or GroupNameTaken."""
+    _require(actor, Capability.MANAGE_USERS)
+    group = UserGroup(name=_group_name(name), parent=parent)
+    with _group_rules(group.name):
+        group.save()
+    log.info("group added", group=group.pk, actor=actor.pk, at=now.isoformat())
+    return group
+
+
+def move_group(*, actor: User, group: UserGroup, parent: UserGroup | None, now: datetime) -> None:
+    """Put a user group inside another one, or at the top. Raises NotAllowed or GroupCycle."""
+    _require(actor, Capability.MANAGE_USERS)
+    with _group_rules(group.name):
+        UserGroup.objects.filter(pk=group.pk).update(parent=parent)
+    group.parent = parent
+    log.info("group moved", group=group.pk, parent=group.parent_id, actor=actor.pk, at=now.isoformat())
+
+
+def seen(*, user: User, now: datetime) -> None:
+    """Record that the user was seen. Nothing is written, nor locked, when that was recorded within the hour."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO users_lastseen (user_id, first_at, at)
+            SELECT %(user)s, %(now)s, %(now)s
+            WHERE NOT EXISTS (SELECT FROM users_lastseen WHERE user_id = %(user)s AND at > %(recently)s)
+            ON CONFLICT (user_id) DO UPDATE SET at = EXCLUDED.at WHERE users_lastseen.at <= %(recently)s
+            """,
+            {"user": user.pk, "now": now, "recently": now - SEEN_AT_MOST_EVERY},
+        )
+
+
+def _require(actor: User, capability: Capability) -> None:
+    if not can(actor, capability):
+        raise NotAllowed(_("You may not do this: %(what)s.") % {"what": capability.label})
+
+
+def _plain_name(field: str, text: str) -> str:
+    name = " ".join(text.split())
+    if not name.isprintable():
+        raise InvalidUser(field, _("A name cannot hold invisible characters."))
+    if len(name) > 64:
+        raise InvalidUser(field, _("A name has at most 64 characters."))
+    return name
+
+
+def _group_name(text: str) -> str:
+    name = " ".join(text.split())
+    if not name or len(name) > 120 or not name.isprintable():
+        raise InvalidGroup(_("A group's name has 1 to 120 characters."))
+    if re.search("[/;]", name):
+        raise InvalidGroup(_("A group's name cannot hold “/” or “;”, which separate groups in a path and a list."))
+    return name
+
+
+@contextmanager
+def _group_rules(name: str) -> Iterator[None]:
+    try:
+        with transaction.atomic():
+            yield
+    except IntegrityError as error:
+        match _broken_rule(error):
+            case "user_group_name_is_unique":
+                raise GroupNameTaken(_("There is a group called “%(name)s” already.") % {"name": name}) from error
+            case "user_group_is_not_inside_itself":
+                raise GroupCycle(_("“%(name)s” cannot be inside itself or one of its subgroups.") % {"name": name}) from error
+        raise
+
+
+def _broken_rule(error: IntegrityError) -> Any:
+    return getattr(getattr(error.__cause__, "diag", None), "constraint_name", None)
