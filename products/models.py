@@ -9,7 +9,7 @@ from datetime import timedelta
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Func, Q, Value
+from django.db.models import Q, Value
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -55,7 +55,7 @@ class Seat(models.Model):
 
 
 class ProductAccess(models.Model):
-    """The set of products one user holds, as one narrow row: a bulk change is one UPDATE. Made by a trigger for every new user."""
+    """The set of products one user holds, a narrow row: a bulk change is one UPDATE. Made by a trigger for every new user."""
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, on_delete=models.DB_CASCADE, primary_key=True, related_name="product_access"
@@ -90,7 +90,7 @@ class Source(models.TextChoices):
 
 
 class BulkChange(models.Model):
-    """One act of an admin on many users: who set which products, for whom, when and why. A single-user edit is one for one user."""
+    """One act of an admin on many users: who set which products, for whom, when, why. A single-user edit is one for one user."""
 
     class State(models.TextChoices):
         RUNNING = "RUNNING", _("Running")
@@ -262,7 +262,7 @@ class SelectionDraft(models.Model):
     LIFETIME = timedelta(days=7)
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.DB_CASCADE, related_name="selection_drafts")
+    owner = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.DB_CASCADE, related_name="selection_draft")
     everyone = models.BooleanField(default=False)
     filter = models.JSONField(default=dict)  # users.queries.UserFilter.as_dict, when everyone
     ids = ArrayField(models.IntegerField(), default=list)  # ticked, or unticked since when everyone

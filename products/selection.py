@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from django.db.models import QuerySet
 
+from products.models import SelectionDraft
 from users.models import User
 from users.queries import UserFilter, users_matching, visible_to
 
@@ -18,6 +19,7 @@ class Selection:
     everyone: bool = False
     filter: UserFilter = field(default_factory=UserFilter)
     ids: tuple[int, ...] = ()
+    draft: str = ""  # the id of the draft it was read from
 
     def users(self, actor: Any, *, now: datetime) -> QuerySet[User]:
         """Return the selected users within the actor's scope, whatever was posted (rule S3)."""
@@ -36,6 +38,16 @@ class Selection:
         if self.everyone:
             return {"everyone": True, "filter": self.filter.as_dict(), "unticked": len(self.ids)}
         return {"everyone": False, "ticked": len(self.ids)}
+
+    def as_asked(self) -> Any:
+        """Return what a form asks for: a draft by its id (it is emptied once applied), or the selection itself."""
+        return self.draft or [self.everyone, self.filter.as_dict(), self.ids]
+
+    @classmethod
+    def of_draft(cls, draft: SelectionDraft) -> Self:
+        """Return the selection that a draft holds."""
+        wanted = UserFilter.from_query(draft.filter)
+        return cls(everyone=draft.everyone, filter=wanted, ids=tuple(draft.ids), draft=str(draft.pk))
 
     @classmethod
     def of(cls, user_ids: Iterable[int]) -> Self:

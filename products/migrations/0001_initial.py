@@ -1,10 +1,11 @@
 """The tables of products, product access, bulk changes and selection drafts."""
 
+import uuid
+
 import django.contrib.postgres.fields
 import django.db.models.deletion
 import django.db.models.expressions
 import django.utils.timezone
-import uuid
 from django.conf import settings
 from django.db import migrations, models
 
@@ -326,9 +327,9 @@ class Migration(migrations.Migration):
                 ("touched_at", models.DateTimeField(default=django.utils.timezone.now)),
                 (
                     "owner",
-                    models.ForeignKey(
+                    models.OneToOneField(
                         on_delete=django.db.models.deletion.DB_CASCADE,
-                        related_name="selection_drafts",
+                        related_name="selection_draft",
                         to=settings.AUTH_USER_MODEL,
                     ),
                 ),

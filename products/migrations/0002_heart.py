@@ -82,7 +82,7 @@ DECLARE
 BEGIN
     EXECUTE format(
         'CREATE TRIGGER history_is_append_only BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT '
-        'EXECUTE FUNCTION products_refuse(''the entitlement history is append-only and written by the database itself'')', relation);
+        'EXECUTE FUNCTION products_refuse(''the entitlement history is append-only, written by the database itself'')', relation);
     EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER history_is_append_only', relation);
     FOR grantee IN
         SELECT DISTINCT acl.grantee FROM pg_class c, aclexplode(c.relacl) acl WHERE c.oid = relation AND acl.grantee <> c.relowner
@@ -149,7 +149,8 @@ BEGIN
             RAISE EXCEPTION 'what was ever held stays known: ever cannot shrink' USING ERRCODE = 'check_violation';
         END IF;
         INSERT INTO products_accesschange (at, user_id, change_id, actor_id, source, db_role, before, after, first)
-        SELECT written_at, n.user_id, acting_change, acting_actor, acting_source, session_user, o.products, n.products, n.products - o.ever
+        SELECT written_at, n.user_id, acting_change, acting_actor, acting_source, session_user,
+            o.products, n.products, n.products - o.ever
         FROM new_rows n JOIN old_rows o USING (user_id) WHERE o.products <> n.products ORDER BY n.user_id;
         FOR moved IN
             SELECT product, sum(delta)::integer AS delta FROM (
@@ -167,7 +168,8 @@ BEGIN
         SELECT written_at, user_id, acting_change, acting_actor, acting_source, session_user, '{}', products, products
         FROM new_rows WHERE products <> '{}' ORDER BY user_id;
         FOR moved IN
-            SELECT product, count(*)::integer AS delta FROM new_rows, unnest(products) AS product GROUP BY product ORDER BY product
+            SELECT product, count(*)::integer AS delta FROM new_rows, unnest(products) AS product
+            GROUP BY product ORDER BY product
         LOOP
             PERFORM products_move_seats(moved.product, moved.delta);
         END LOOP;
@@ -176,7 +178,8 @@ BEGIN
         SELECT written_at, user_id, acting_change, acting_actor, acting_source, session_user, products, '{}', '{}'
         FROM old_rows WHERE products <> '{}' ORDER BY user_id;
         FOR moved IN
-            SELECT product, -count(*)::integer AS delta FROM old_rows, unnest(products) AS product GROUP BY product ORDER BY product
+            SELECT product, -count(*)::integer AS delta FROM old_rows, unnest(products) AS product
+            GROUP BY product ORDER BY product
         LOOP
             PERFORM products_move_seats(moved.product, moved.delta);
         END LOOP;

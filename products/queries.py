@@ -1,0 +1,244 @@
+"""Questions about who holds what: the catalogue, what a change would do, how far it is, and what was held when."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+from django.db.models import Count, F, Q, QuerySet
+
+from products.models import AccessChange, BulkChange, BulkChangeBatch, Mode, Product, ProductAccess, SelectionDraft
+from products.selection import Selection
+from users.models import Capability, User
+from users.queries import can, changeable_by
+
+
+def catalogue() -> list[Product]:
+    """Return every product with its seats, in the order of the dialog."""
+    return list(Product.objects.select_related("seat").order_by("position", "id"))
+
+
+def out_of_reach(actor: Any) -> frozenset[int]:
+    """Return the ids of the products that the actor may neither grant nor remove (rule B12)."""
+    if can(actor, Capability.ASSIGN_RESTRICTED):
+        return frozenset()
+    return frozenset(Product.objects.filter(restricted=True).values_list("id", flat=True))
+
+
+def selection_draft(owner: Any, *, now: datetime) -> SelectionDraft:
+    """Return the owner's ticks, an unsaved empty draft if there are none or they have expired."""
+    fresh = SelectionDraft.objects.filter(owner=owner, touched_at__gt=now - SelectionDraft.LIFETIME).first()
+    return fresh or SelectionDraft(owner=owner, touched_at=now)
+
+
+def target(held: Iterable[int], *, mode: str, wanted: Iterable[int], preserved: Iterable[int]) -> frozenset[int]:
+    """Return what a user who holds `held` holds after a change (rule B1); the same as `actions.TARGET` says in SQL."""
+    held, wanted = frozenset(held), frozenset(wanted)
+    match mode:
+        case Mode.REPLACE:
+            return wanted | (held & frozenset(preserved))
+        case Mode.ADD:
+            return held | wanted
+        case _:
+            return held - wanted
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeatNeed:
+    """Seats of a limited product that a change needs, and how many are free."""
+
+    product_id: int
+    needed: int
+    free: int
+
+    @property
+    def missing(self) -> int:
+        return max(self.needed - self.free, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What a bulk change would do to the selected users (rule B3); dictionaries are by product id, without zeros."""
+
+    selected: int = 0
+    outranking: int = 0  # skipped: they have a higher role than the acting admin
+    changed: int = 0
+    unchanged: int = 0
+    suspending: int = 0  # become Suspended
+    restoring: int = 0  # come back from Suspended
+    kept: int = 0  # would become Suspended, but keep a preserved product
+    holding: Mapping[int, int] = field(default_factory=dict)  # how many hold it now
+    gains: Mapping[int, int] = field(default_factory=dict)
+    losses: Mapping[int, int] = field(default_factory=dict)
+    change_emails: int = 0
+    onboarding_emails: Mapping[int, int] = field(default_factory=dict)
+    seats: tuple[SeatNeed, ...] = ()
+
+    @property
+    def changeable(self) -> int:
+        """How many of the selected the actor may change."""
+        return self.selected - self.outranking
+
+    @property
+    def short(self) -> list[SeatNeed]:
+        """The products of which there are too few seats."""
+        return [need for need in self.seats if need.missing]
+
+
+def preview(
+    selection: Selection,
+    *,
+    actor: Any,
+    mode: str,
+    wanted: Iterable[int],
+    preserved: Iterable[int],
+    notify: bool,
+    now: datetime,
+) -> Preview:
+    """Return what the change would do now, in one aggregate pass over the selection, grouped by the sets that users hold."""
+    wanted, preserved = frozenset(wanted), frozenset(preserved)
+    products = {product.id: product for product in catalogue()}
+    welcoming = [product_id for product_id in wanted if product_id in products and products[product_id].onboarding]
+    users = selection.users(actor, now=now)
+    changeable = users.filter(changeable_by(actor))
+    groups = (
+        ProductAccess.objects.filter(user__in=changeable.values("id"))
+        .values("products")
+        .annotate(
+            count=Count("*"),
+            **{f"new_{product_id}": Count("*", filter=~Q(ever__contains=[product_id])) for product_id in welcoming},
+        )
+        .order_by()
+    )
+    count: Counter[str] = Counter()
+    holding: Counter[int] = Counter()
+    gains: Counter[int] = Counter()
+    losses: Counter[int] = Counter()
+    onboarding: Counter[int] = Counter()
+    for group in groups:
+        held, size = frozenset(group["products"]), group["count"]
+        after = target(held, mode=mode, wanted=wanted, preserved=preserved)
+        count["changeable"] += size
+        holding.update(dict.fromkeys(held, size))
+        if after == held:
+            continue
+        count["changed"] += size
+        count["suspending"] += size if not after else 0
+        count["restoring"] += size if not held else 0
+        count["kept"] += size if after and not wanted and mode == Mode.REPLACE else 0
+        gains.update(dict.fromkeys(after - held, size))
+        losses.update(dict.fromkeys(held - after, size))
+        for product_id in (after - held).intersection(welcoming):
+            onboarding[product_id] += group[f"new_{product_id}"]
+    selected = users.count() if changeable_by(actor) else count["changeable"]
+    return Preview(
+        selected=selected,
+        outranking=selected - count["changeable"],
+        changed=count["changed"],
+        unchanged=count["changeable"] - count["changed"],
+        suspending=count["suspending"],
+        restoring=count["restoring"],
+        kept=count["kept"],
+        holding=holding,
+        gains=gains,
+        losses=losses,
+        change_emails=count["changed"] if notify else 0,
+        onboarding_emails=+onboarding,
+        seats=tuple(
+            SeatNeed(product_id=product.id, needed=gains[product.id], free=seat.seats - seat.used - seat.reserved)
+            for product in products.values()
+            if gains[product.id] and (seat := product.seat).seats is not None
+        ),
+    )
+
+
+def unfinished() -> QuerySet[BulkChange]:
+    """Return the changes that a worker still has to work on, first come first."""
+    return BulkChange.objects.filter(state=BulkChange.State.RUNNING).order_by("id")
+
+
+def stalled() -> list[int]:
+    """Return the ids of running changes on which no worker is at work: none of their batches is under lease."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT id FROM products_bulkchange c WHERE state = 'RUNNING' AND NOT EXISTS (
+                SELECT FROM products_bulkchangebatch b
+                WHERE b.change_id = c.id AND b.state = 'WAITING' AND b.lease_until > clock_timestamp()
+            ) ORDER BY id
+            """
+        )
+        return [row[0] for row in cursor]
+
+
+def visible_changes(actor: Any) -> QuerySet[BulkChange]:
+    """Return the bulk changes that the actor may see: all, or only their own."""
+    if can(actor, Capability.VIEW_CHANGES):
+        return BulkChange.objects.all()
+    return BulkChange.objects.filter(actor=actor) if can(actor, Capability.ASSIGN_PRODUCTS) else BulkChange.objects.none()
+
+
+def failed_batches(change: BulkChange) -> QuerySet[BulkChangeBatch]:
+    """Return the batches of a change that could not be applied."""
+    return change.batches.filter(state=BulkChangeBatch.State.FAILED).order_by("n")
+
+
+def skipped_by_reason(change: BulkChange) -> dict[str, int]:
+    """Return how many users a change left alone, by `BulkChangeSkip.Reason`."""
+    return dict(change.skips.values_list("reason").annotate(Count("*")).order_by("reason"))
+
+
+def moved_by_product(change: BulkChange) -> dict[int, tuple[int, int]]:
+    """Return (how many gained it, how many lost it) by product id, from the history of a change."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT product, count(*) FILTER (WHERE gained), count(*) FILTER (WHERE NOT gained) FROM (
+                SELECT unnest(after - before) AS product, true AS gained FROM products_accesschange WHERE change_id = %(change)s
+                UNION ALL
+                SELECT unnest(before - after), false FROM products_accesschange WHERE change_id = %(change)s
+            ) moves GROUP BY product ORDER BY product
+            """,
+            {"change": change.pk},
+        )
+        return {product: (gained, lost) for product, gained, lost in cursor}
+
+
+def timeline(user: User) -> QuerySet[AccessChange]:
+    """Return a user's entitlement history, newest first, each row with its bulk change and actor."""
+    return AccessChange.objects.filter(user=user).select_related("change", "actor").order_by("-id")
+
+
+def held_at(user: User, at: datetime) -> list[int]:
+    """Return the ids of the products that a user held at a moment, from the history (rule H3)."""
+    before = AccessChange.objects.filter(user=user, at__lte=at).order_by("-id").values_list("after", flat=True).first()
+    if before is not None:
+        return before
+    after = AccessChange.objects.filter(user=user, at__gt=at).order_by("id").values_list("before", flat=True).first()
+    if after is not None:
+        return after
+    return ProductAccess.objects.values_list("products", flat=True).get(user=user)
+
+
+def holders_at(product: Product, at: datetime) -> QuerySet[User]:
+    """Return the users who held a product at a moment, from the history (rule H3)."""
+    last = AccessChange.objects.filter(at__lte=at).order_by("user_id", "-id").distinct("user_id")
+    first_later = AccessChange.objects.filter(at__gt=at).order_by("user_id", "id").distinct("user_id")
+    held = Q(id__in=AccessChange.objects.filter(id__in=last.values("id"), after__contains=[product.pk]).values("user"))
+    later = AccessChange.objects.filter(id__in=first_later.values("id"), before__contains=[product.pk])
+    held |= Q(id__in=later.values("user")) & ~Q(id__in=last.values("user"))
+    never_changed = ~Q(id__in=AccessChange.objects.values("user")) & Q(product_access__products__contains=[product.pk])
+    return User.objects.filter(held | never_changed)
+
+
+def product_names() -> dict[int, str]:
+    """Return the name of every product by id."""
+    return dict(Product.objects.order_by("position", "id").values_list("id", "name"))
+
+
+def free_seats() -> dict[int, int]:
+    """Return how many seats of each limited product are free, by product id."""
+    rows = Product.objects.exclude(seat__seats=None)
+    return dict(rows.values_list("id").annotate(free=F("seat__seats") - F("seat__used") - F("seat__reserved")))

@@ -1,0 +1,75 @@
+"""Why a bulk change is refused: the exceptions that `actions` raises, having applied nothing."""
+
+from collections.abc import Iterable, Sequence
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from products.models import Product
+from products.queries import SeatNeed
+
+
+class ChangeRefused(Exception):
+    """A bulk change that cannot be made as asked for; its text is for the admin. Nothing was applied."""
+
+
+class NotAllowed(ChangeRefused):
+    """The actor may not set products, or not these."""
+
+
+class NobodySelected(ChangeRefused):
+    """The selection finds no user."""
+
+
+class UnknownProduct(ChangeRefused):
+    """A ticked product does not exist."""
+
+
+class RetiredProduct(ChangeRefused):
+    """A retired product was asked for; it can be unticked, never newly ticked (rule B12)."""
+
+
+class KeyReused(ChangeRefused):
+    """The key was used for a change with other content (rule B4)."""
+
+
+class SelectionChanged(ChangeRefused):
+    """Other users are selected now than the preview showed (rule S4): `previewed` and `found` are their numbers."""
+
+    def __init__(self, message: str, *, previewed: int, found: int) -> None:
+        super().__init__(message)
+        self.previewed, self.found = previewed, found
+
+
+class ConfirmationNeeded(ChangeRefused):
+    """The change touches more users than may go without typing their `number` (rule B11)."""
+
+    def __init__(self, message: str, *, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+class SeatsShort(ChangeRefused):
+    """There are too few seats (rule B9): `needs` has the products that lack some."""
+
+    def __init__(self, message: str, *, needs: Sequence[SeatNeed]) -> None:
+        super().__init__(message)
+        self.needs = needs
+
+
+def refuse_if_short(needs: Iterable[SeatNeed]) -> None:
+    """Raise SeatsShort with the exact shortfall if there are too few seats for any of the needs."""
+    short = [need for need in needs if need.missing]
+    if not short:
+        return
+    names = dict(Product.objects.filter(id__in=[need.product_id for need in short]).values_list("id", "name"))
+    sentences = [
+        ngettext(
+            "%(product)s: %(needed)s seat is needed, %(free)s are free (%(missing)s missing).",
+            "%(product)s: %(needed)s seats are needed, %(free)s are free (%(missing)s missing).",
+            need.needed,
+        )
+        % {"product": names[need.product_id], "needed": need.needed, "free": max(need.free, 0), "missing": need.missing}
+        for need in short
+    ]
+    raise SeatsShort(" ".join([_("There are not enough seats, so nothing was changed."), *sentences]), needs=short)

@@ -1,0 +1,40 @@
+"""The doorbells of bulk changes: each task is one batch and one call. The truth is in the tables; a lost task is rung again."""
+
+from typing import Any
+
+from celery import shared_task
+from django.db import connection
+from django.utils import timezone
+from notifications.tasks import deliver
+
+from products import actions, queries
+from products.models import BulkChange
+
+
+@shared_task
+def run_bulk_change(*, change_id: int, **_: Any) -> None:
+    """Apply one batch of a bulk change and ring for the next."""
+    step = actions.advance_bulk_change(change_id=change_id, now=timezone.now())
+    if step is actions.Step.MORE:
+        run_bulk_change.delay(change_id=change_id)
+    elif step is actions.Step.OVER:
+        deliver.delay()
+        for change in queries.unfinished():  # they may have waited for this one
+            run_bulk_change.delay(change_id=change.pk)
+
+
+@shared_task
+def sweep(**_: Any) -> None:
+    """Ring again for whatever a crash left behind, and make the history's next partitions."""
+    for change_id in queries.stalled():
+        run_bulk_change.delay(change_id=change_id)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT products_make_history_partitions(12)")
+
+
+def ring_for(change: BulkChange) -> None:
+    """Wake a worker for a change that was just requested: to run it, or to send the emails it owes."""
+    if change.is_over:
+        deliver.delay()
+    else:
+        run_bulk_change.delay(change_id=change.pk)
