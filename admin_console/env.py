@@ -4,9 +4,12 @@ Every variable NAME can also be given as NAME_FILE, the path of a file that hold
 """
 
 import os
+import re
 from collections.abc import Sequence
+from email.utils import formataddr, parseaddr
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -20,14 +23,16 @@ def text(name: str, default: str = "") -> str:
     Raises ImproperlyConfigured when both are given or the file cannot be read.
     """
     value, path = os.environ.get(name), os.environ.get(f"{name}_FILE")
-    if path is None:
-        return default if value is None or value == "" else value
+    if not path:
+        return value or default
     if value:
         raise ImproperlyConfigured(f"{name} and {name}_FILE are both set; expected only one of them.")
     try:
-        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ImproperlyConfigured(f"{name}_FILE={path!r} cannot be read ({error}); expected a readable UTF-8 file.") from None
+        return Path(path).read_text(encoding="utf-8").rstrip("\r\n") or default
+    except OSError as error:
+        raise _wrong(f"{name}_FILE", path, f"the path of a file that can be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise _wrong(f"{name}_FILE", path, "the path of a file in UTF-8") from None
 
 
 def number(name: str, default: int, *, least: int = 0, most: int | None = None) -> int:
@@ -67,7 +72,7 @@ def words(name: str, default: Sequence[str] = ()) -> list[str]:
     return [word.strip() for word in found.split(",") if word.strip()] if found else list(default)
 
 
-def database(name: str, default: str) -> dict[str, str | int]:
+def database(name: str, default: str) -> dict[str, Any]:
     """Return NAME, a URL postgresql://user:password@host:port/name, as Django's connection settings.
 
     A socket folder is written as `postgresql://user@/name?host=/folder`.
@@ -79,18 +84,18 @@ def database(name: str, default: str) -> dict[str, str | int]:
         port = url.port
     except ValueError:
         raise _wrong(name, _without_password(found), expected) from None
-    query = dict(pair.split("=", 1) for pair in url.query.split("&") if "=" in pair)
+    query = dict(parse_qsl(url.query))
     unknown = set(query) - {"host", "port", "sslmode", "sslrootcert"}
     if url.scheme not in ("postgres", "postgresql") or not url.path.strip("/") or unknown:
         raise _wrong(name, _without_password(found), expected)
-    options = {key: unquote(value) for key, value in query.items() if key.startswith("ssl")}
+    options = {key: value for key, value in query.items() if key.startswith("ssl")}
     return {
         "NAME": unquote(url.path.strip("/")),
         "USER": unquote(url.username or ""),
         "PASSWORD": unquote(url.password or ""),
-        "HOST": unquote(query.get("host", "")) or url.hostname or "",
+        "HOST": query.get("host") or url.hostname or "",
         "PORT": query.get("port") or port or "",
-        "OPTIONS": options,  # type: ignore[dict-item]
+        "OPTIONS": options,
     }
 
 
@@ -109,9 +114,39 @@ def broker(name: str, default: str) -> str:
     return f"redis+socket://{url.path}" if url.scheme == "unix" else found
 
 
+def address(name: str, default: str) -> str:
+    """Return NAME, an email address, alone or as `Name <address>`."""
+    found = text(name, default)
+    label, mail = parseaddr(found)
+    if not re.fullmatch(r"[^@\s]+@[^@\s]+", mail) or "\n" in found:
+        raise _wrong(name, found, "an email address, alone or as Name <address>")
+    return formataddr((label, mail)) if label else mail
+
+
+def web_address(name: str, default: str) -> str:
+    """Return NAME, the beginning of the console's own addresses, without its last slash."""
+    found = text(name, default)
+    try:
+        url = urlsplit(found)
+        good = url.scheme in ("http", "https") and bool(url.hostname) and not url.query and not url.fragment and url.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise _wrong(name, _without_password(found), "https://host or https://host:port")
+    return found.rstrip("/")
+
+
 def _without_password(url: str) -> str:
-    _, at, tail = url.rpartition("@")
-    return f"…@{tail}" if at else url
+    """Return a URL without what may be a secret in it: it is shown on a screen and kept in logs."""
+    scheme, slashes, rest = url.partition("://")
+    if not slashes:
+        return "…"
+    place, _, query = rest.partition("?")
+    user, at, host = place.rpartition("@")
+    if not at and ":" in host:  # Which side of the colon is a password cannot be told.
+        host = "…"
+    keys = "&".join(f"{pair.partition('=')[0]}=…" for pair in query.split("&") if pair)
+    return f"{scheme}://{'…@' if user else ''}{host}{'?' if keys else ''}{keys}"
 
 
 def _wrong(name: str, found: str, expected: str) -> ImproperlyConfigured:

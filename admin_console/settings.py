@@ -1,6 +1,7 @@
 """Every setting of the console, in one file. What an operator may set is read by `env` and documented in the README."""
 
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.csp import CSP
@@ -16,9 +17,19 @@ PRODUCTION = env.one_of("CONSOLE_MODE", "local", ("local", "production")) == "pr
 DEBUG = False
 SECRET_KEY = env.text("SECRET_KEY") or ("" if PRODUCTION else kept_secret(HOME / "secret_key"))
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", [] if PRODUCTION else ["localhost", "127.0.0.1", "[::1]"])
-for required in ("SECRET_KEY", "ALLOWED_HOSTS"):
-    if not globals()[required]:
-        raise ImproperlyConfigured(f"{required} is empty; expected a value, because CONSOLE_MODE is production.")
+for _required in ("SECRET_KEY", "ALLOWED_HOSTS"):
+    if not globals()[_required]:
+        raise ImproperlyConfigured(f"{_required} is empty; expected a value, because CONSOLE_MODE is production.")
+if PRODUCTION and (len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 5):
+    raise ImproperlyConfigured(f"SECRET_KEY has {len(SECRET_KEY)} characters; expected at least 50, at random.")
+
+# Where the web server listens, and the address by which people reach it (links in emails begin with it).
+WEB_HOST = env.text("HOST", "127.0.0.1")
+WEB_PORT = env.number("PORT", 8000, least=1, most=65_535)
+CONSOLE_URL = env.web_address(
+    "CONSOLE_URL",
+    f"https://{ALLOWED_HOSTS[0].lstrip('*.') or 'localhost'}" if PRODUCTION else f"http://{WEB_HOST}:{WEB_PORT}",
+)
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -71,11 +82,18 @@ TEMPLATES = [
 ]
 
 # `default` is the console's own role, which owns nothing; `owner` makes and changes tables (`manage.py migrate` uses it).
-_database = {"ENGINE": "django.db.backends.postgresql", "CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
 DATABASES = {
-    "default": {**_database, **env.database("DATABASE_URL", f"postgresql://console@/console?host={SOCKETS}")},
-    "owner": {**_database, **env.database("DATABASE_OWNER_URL", f"postgresql://console_owner@/console?host={SOCKETS}")},
+    "default": env.database("DATABASE_URL", f"postgresql://console@/console?host={quote(str(SOCKETS))}"),
+    "owner": env.database("DATABASE_OWNER_URL", f"postgresql://console_owner@/console?host={quote(str(SOCKETS))}"),
 }
+for _alias, _database in DATABASES.items():
+    _database |= {"ENGINE": "django.db.backends.postgresql", "CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
+    _database["OPTIONS"] |= {"application_name": "admin console", "connect_timeout": 5}
+    if _alias == "default":
+        # What a killed process left running ends by itself; nothing here takes minutes.
+        _database["OPTIONS"]["options"] = (
+            "-c client_connection_check_interval=5s -c idle_in_transaction_session_timeout=5min -c statement_timeout=5min"
+        )
 # The role that migrations take rights from.
 CONSOLE_ROLE = DATABASES["default"]["USER"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -121,6 +139,62 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "home"
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]  # allauth wants them named; the adapter lets nobody sign up.
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_DEFAULT_HTTP_PROTOCOL = CONSOLE_URL.partition(":")[0]
+SESSION_COOKIE_AGE = 12 * 60 * 60
+
+# Only the throttles of the sign-in pages use it. In PostgreSQL all web processes count together, and a lost broker changes nothing.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "admin_console_throttle",
+        "OPTIONS": {"MAX_ENTRIES": 20_000},
+    }
+}
+
+# How many proxies of your own stand before the console: X-Forwarded-Proto and the last so many X-Forwarded-For are believed.
+TRUSTED_PROXY_COUNT = env.number("TRUSTED_PROXY_COUNT", 1 if PRODUCTION else 0, least=1 if PRODUCTION else 0, most=10)
+ALLAUTH_TRUSTED_PROXY_COUNT = TRUSTED_PROXY_COUNT
+if TRUSTED_PROXY_COUNT:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+if PRODUCTION:
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = True
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-session", "__Host-csrf"
+    SECURE_SSL_REDIRECT = True
+    SECURE_REDIRECT_EXEMPT = ["^healthz$", "^readyz$"]
+    SECURE_HSTS_SECONDS = 365 * 24 * 60 * 60
+    # What other names of the same domain do is not ours to decide.
+    SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+CSRF_COOKIE_HTTPONLY = True
+LANGUAGE_COOKIE_HTTPONLY = True
+SESSION_COOKIE_HTTPONLY = True
+
+# Without EMAIL_HOST, `manage.py mail_sink` is the mail server and its Test inbox is shown; never in production.
+_mail_host = env.text("EMAIL_HOST", "localhost" if PRODUCTION else "")
+_mail_tls = env.flag("EMAIL_USE_TLS", False)
+_mail_port = env.number("EMAIL_PORT", 587 if _mail_tls else 25, least=1, most=65_535)
+MAIL_SINK = not _mail_host
+MAIL_SINK_ADDRESS = ("127.0.0.1", env.number("MAIL_SINK_PORT", 2525, least=1, most=65_535))
+MAILERS = {
+    "default": {
+        "BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+        "OPTIONS": {
+            "host": MAIL_SINK_ADDRESS[0] if MAIL_SINK else _mail_host,
+            "port": MAIL_SINK_ADDRESS[1] if MAIL_SINK else _mail_port,
+            "username": env.text("EMAIL_HOST_USER"),
+            "password": env.text("EMAIL_HOST_PASSWORD"),
+            "use_tls": _mail_tls and not MAIL_SINK,
+            "timeout": 15,
+        },
+    }
+}
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.address("DEFAULT_FROM_EMAIL", f"console@{urlsplit(CONSOLE_URL).hostname}")
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [
@@ -139,6 +213,10 @@ USE_TZ = True
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = HOME / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
 
 SECURE_CSP = {
     "default-src": [CSP.NONE],

@@ -22,3 +22,9 @@ from admin_console.settings import *  # noqa: E402, F403
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # Without a broker publishing is an instant no-op for those who look; the fixture `broker` brings a real one.
 CELERY_BROKER_URL = "memory://"
+
+# Pages are tested without collecting static files first.
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
