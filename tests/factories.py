@@ -1,10 +1,14 @@
 """Makers of what a test is about: plain functions, with a sensible value for everything that the test does not name."""
 
 import itertools
+import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from products import actions
+from products.models import BulkChange, Mode, Product, Seat
+from products.selection import Selection
 from users.models import GroupMembership, LastSeen, Role, User, UserGroup
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -35,3 +39,38 @@ def make_user(
 def make_group(name: str = "", *, inside: UserGroup | None = None) -> UserGroup:
     """Return a stored user group."""
     return UserGroup.objects.create(name=name or f"Group {next(_numbers)}", parent=inside)
+
+
+def product(code: str) -> Product:
+    """Return a product of the catalogue by its code."""
+    return Product.objects.get(code=code)
+
+
+def ids(*codes: str) -> list[int]:
+    """Return the ids of products by their codes, sorted."""
+    return sorted(Product.objects.filter(code__in=codes).values_list("id", flat=True))
+
+
+def give(user: User, *codes: str) -> User:
+    """Let a user hold these products, and no others, since before the console."""
+    actions.record_already_held(
+        actor=None, holdings="SELECT %s::int AS user_id, %s::int[] AS products", params=[user.pk, ids(*codes)]
+    )
+    return user
+
+
+def held_by(user: User) -> set[str]:
+    """Return the codes of the products that a user holds now."""
+    return set(Product.objects.filter(entitlements__user=user).values_list("code", flat=True))
+
+
+def limit(code: str, seats: int | None) -> None:
+    """Set how many users may hold a product."""
+    Seat.objects.filter(product__code=code).update(seats=seats)
+
+
+def change(actor: User, users: Iterable[User], *codes: str, mode: str = Mode.REPLACE, **asked: Any) -> BulkChange:
+    """Make a bulk change of these users to these products, as the console would."""
+    asked = {"notify": True, "key": uuid.uuid4(), "reason": "", "now": NOW, **asked}
+    selection = asked.pop("selection", None) or Selection.of(user.pk for user in users)
+    return actions.request_bulk_change(actor=actor, selection=selection, products=ids(*codes), mode=mode, **asked)
