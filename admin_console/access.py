@@ -1,0 +1,122 @@
+"""Who may see what: every view says it with one of `requires`, `signed_in` and `public`; and who may sign in at all."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.auth_backends import AuthenticationBackend
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import resolve_url
+from django.utils.translation import gettext_lazy as _
+from django_htmx.http import HttpResponseClientRedirect
+
+from products.models import ProductAccess
+from users.models import Capability, Role, User
+from users.queries import can
+
+type View = Callable[..., HttpResponseBase]
+
+
+def public(view: View) -> View:
+    """Return the view, open to everyone."""
+    return _guarded(view, "public", lambda request: None)
+
+
+def signed_in(view: View) -> View:
+    """Return the view, open to those who signed in, whatever their role."""
+    return _guarded(view, "signed in", _sign_in_first)
+
+
+def requires(capability: Capability) -> Callable[[View], View]:
+    """Return a decorator: the view is open to users whose role has the capability.
+
+    Who is signed out is sent to sign in and comes back afterwards; who lacks the capability gets a 403.
+    """
+
+    def guard(request: HttpRequest) -> HttpResponse | None:
+        if (answer := _sign_in_first(request)) is not None:
+            return answer
+        if not can(request.user, capability):
+            raise PermissionDenied(_("Your role does not include this: %s.") % capability.label)
+        return None
+
+    return lambda view: _guarded(view, capability.value, guard)
+
+
+def may_sign_in(user: User) -> bool:
+    """Return whether the user may sign in: not when deactivated, nor as a Member without any product (Suspended)."""
+    if not user.is_active or user.role != Role.MEMBER:
+        return user.is_active
+    try:
+        return not user.product_access.suspended
+    except ProductAccess.DoesNotExist:
+        return False
+
+
+class SignInBackend(AuthenticationBackend):
+    """Knows the user of a session: at each request, so who may no longer sign in is signed out at the next one."""
+
+    def user_can_authenticate(self, user: Any) -> bool:
+        return may_sign_in(user)
+
+    def get_user(self, user_id: Any) -> User | None:
+        user = User.objects.select_related("product_access").filter(pk=user_id).first()
+        return user if user and self.user_can_authenticate(user) else None
+
+
+class SignInAdapter(DefaultAccountAdapter):
+    """How allauth signs people in here: nobody signs up, and who may not sign in is told why (after the right password only)."""
+
+    error_messages = DefaultAccountAdapter.error_messages | {
+        "account_inactive": _("Your account is switched off. Please ask an administrator of your organisation."),
+        "account_suspended": _("You have no products at the moment, so you cannot sign in. Please ask your administrator."),
+        "email_password_mismatch": _("The email address or the password is not right."),
+        "too_many_login_attempts": _("There were too many attempts to sign in. Please try again in a few minutes."),
+    }
+
+    def is_open_for_signup(self, request: HttpRequest) -> bool:
+        return False
+
+    def authenticate(self, request: HttpRequest, **credentials: Any) -> User | None:
+        user = cast(User | None, super().authenticate(request, **credentials))
+        if user and not may_sign_in(user):
+            raise self.validation_error("account_suspended" if user.is_active else "account_inactive")
+        return user
+
+    def pre_login(self, request: HttpRequest, user: Any, **how: Any) -> HttpResponse | None:
+        if not may_sign_in(user):
+            raise PermissionDenied(self.error_messages["account_suspended" if user.is_active else "account_inactive"])
+        return None
+
+    def add_message(self, *args: Any, **kwargs: Any) -> None:
+        """Say nothing: that one signed in or out shows."""
+
+
+def _guarded(view: View, access: str, guard: Callable[[HttpRequest], HttpResponse | None]) -> View:
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        answer = guard(request)
+        return view(request, *args, **kwargs) if answer is None else answer
+
+    guarded.access = access  # type: ignore[attr-defined]  # what tests/console/test_access.py looks for
+    return guarded
+
+
+def _sign_in_first(request: HttpRequest) -> HttpResponse | None:
+    """Return the way to the sign-in page and back for who is signed out, else None."""
+    if request.user.is_authenticated:
+        return None
+    htmx = getattr(request, "htmx", None)
+    if htmx:
+        return HttpResponseClientRedirect(redirect_to_login(htmx.current_url_abs_path or resolve_url("home")).url)
+    return redirect_to_login(request.get_full_path() if request.method in ("GET", "HEAD") else _page_before(request))
+
+
+def _page_before(request: HttpRequest) -> str:
+    """Return the page of ours that a form was posted from: an address that takes POST only is none to come back to."""
+    before = urlsplit(request.headers.get("Referer", ""))
+    return before._replace(scheme="", netloc="").geturl() if before.netloc == request.get_host() else resolve_url("home")

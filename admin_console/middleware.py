@@ -1,0 +1,40 @@
+"""What happens around every request of someone who signed in."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from django.contrib.auth import SESSION_KEY
+from django.http import HttpRequest, HttpResponse
+from django.utils.cache import add_never_cache_headers
+from django.utils.timezone import now
+
+from users import actions
+
+SEEN_AT = "seen_at"
+SEEN_EVERY = timedelta(hours=1)
+
+
+class SignedInMiddleware:
+    """Keep answers to signed-in users out of every cache, note who was seen, and end the session of who may no longer sign in."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if not request.session.accessed:
+            return response
+        if request.user.is_authenticated:
+            add_never_cache_headers(response)
+            _note_seen(request)
+        elif SESSION_KEY in request.session:
+            request.session.flush()  # deactivated, or a Member who was suspended meanwhile
+        return response
+
+
+def _note_seen(request: HttpRequest) -> None:
+    """Write the user's last-seen time, at most hourly: the session remembers when it was last written."""
+    seen_at, at = request.session.get(SEEN_AT, 0), now()
+    if at.timestamp() - seen_at >= SEEN_EVERY.total_seconds():
+        actions.seen(user=request.user, now=at)
+        request.session[SEEN_AT] = int(at.timestamp())
