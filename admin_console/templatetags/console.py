@@ -1,0 +1,130 @@
+"""What every template of the console may use: icons, marks, avatars, numbers, and the navigation."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django import template
+from django.conf import settings
+from django.templatetags.static import static
+from django.urls import NoReverseMatch, reverse
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
+from django.utils.timezone import localtime, now
+from django.utils.translation import gettext as _
+
+from products.models import Product
+from users.models import Capability, User
+from users.queries import Status, can
+
+register = template.Library()
+THEMES = ("light", "dark")
+HUES = 12  # as many as css/tokens.css has
+
+
+class Link(NamedTuple):
+    """One entry of the navigation."""
+
+    label: str
+    url: str
+    current: bool
+
+
+@register.simple_tag
+def icon(name: str) -> SafeString:
+    """Return an icon of static/img/icons.svg; it says nothing to a screen reader, so the words beside it must."""
+    return format_html('<svg class="icon" aria-hidden="true"><use href="{}#{}"></use></svg>', static("img/icons.svg"), name)
+
+
+@register.simple_tag(takes_context=True)
+def theme(context: template.Context) -> str:
+    """Return the theme that the reader chose, `light` or `dark`, or nothing to follow the system."""
+    request = context.get("request")
+    chosen = request.COOKIES.get("theme", "") if request else ""
+    return chosen if chosen in THEMES else ""
+
+
+@register.simple_tag(takes_context=True)
+def navigation(context: template.Context) -> list[Link]:
+    """Return the pages that the reader may open, the current one marked."""
+    request = context["request"]
+    pages = [
+        (_("Manage users"), "manage_users", can(request.user, Capability.VIEW_USERS)),
+        (_("Changes"), "changes", can(request.user, Capability.VIEW_USERS)),
+        (
+            _("Test inbox"),
+            "test_inbox",
+            getattr(settings, "MAIL_SINK", False) and can(request.user, Capability.VIEW_NOTIFICATIONS),
+        ),
+        (_("Entitlement history"), "admin:products_accesschange_changelist", can(request.user, Capability.VIEW_EVIDENCE)),
+    ]
+    found = [(label, _url(name)) for label, name, allowed in pages if allowed]
+    return [Link(label, url, request.path.startswith(url)) for label, url in found if url]
+
+
+@register.simple_tag(takes_context=True)
+def allowed(context: template.Context, capability: str) -> bool:
+    """Return whether the reader's role includes the capability, e.g. {% allowed "products.assign" as may_assign %}."""
+    return can(context["request"].user, Capability(capability))
+
+
+@register.simple_tag
+def page_url(name: str, *args: Any) -> str:
+    """Return the address of a page, or nothing when this installation does not have it."""
+    return _url(name, *args)
+
+
+@register.filter
+def status_label(status: str) -> str:
+    """Return the word for a status."""
+    return str(Status(status).label)
+
+
+@register.filter
+def opens_console(user: User) -> bool:
+    """Return whether the user's role opens the console, whatever products they hold."""
+    return user.is_active and can(user, Capability.VIEW_USERS)
+
+
+@register.filter
+def initials(user: User) -> str:
+    """Return one or two letters for the avatar of a user."""
+    names = [name for name in (user.first_name.strip(), user.last_name.strip()) if name] or [user.email]
+    return "".join(name[0] for name in names).upper()
+
+
+@register.filter
+def hue(number: int) -> str:
+    """Return the CSS class of the colour for a number."""
+    return f"hue-{number % HUES}"
+
+
+@register.filter
+def ago(moment: datetime | None) -> str:
+    """Return how long ago something happened in a word or two; a date when it is more than four weeks."""
+    if moment is None:
+        return ""
+    age = now() - moment
+    if age.total_seconds() < 60:
+        return _("just now")
+    if age.days >= 28:
+        return date_format(localtime(moment), "DATE_FORMAT")
+    return _("%(time)s ago") % {"time": timesince(moment, depth=1)}
+
+
+def product_codes(products: list[Product]) -> dict[int, str]:
+    """Return a two-letter code for each product, no two alike: “Me” for GoTo Meeting, “Re” for Resolve, “Rs” for Rescue."""
+    codes: dict[int, str] = {}
+    for product in products:
+        word = product.name.replace("GoTo", " ").split()[-1] if product.name.replace("GoTo", " ").split() else product.name
+        wanted = [word[0].upper() + letter.lower() for letter in [*word[1:], *"0123456789"] if letter.isalnum()]
+        codes[product.pk] = next((code for code in wanted if code not in codes.values()), word[0].upper())
+    return codes
+
+
+def _url(name: str, *args: Any) -> str:
+    try:
+        return reverse(name, args=args)
+    except NoReverseMatch:
+        return ""

@@ -1,0 +1,109 @@
+/* The console's only script. Everything here makes a working page nicer; hooks are data- attributes (search for one to find its lines). */
+
+const body = document.body;
+const all = (selector, root = document) => root.querySelectorAll(selector);
+
+/* htmx sends the CSRF token in a header. */
+body.addEventListener("htmx:configRequest", (event) => {
+  event.detail.headers["X-CSRFToken"] = document.querySelector('meta[name="csrf-token"]').content;
+});
+
+/* What every new piece of the page needs, at the start and after each swap. */
+function prepare(root) {
+  for (const dialog of all("dialog[data-open]:not([open])", root)) open(dialog);
+  for (const box of all("[data-indeterminate]", root)) box.indeterminate = true;
+  for (const group of all("[data-range]", root)) showChecked(group);
+  for (const toast of all('[data-toast=""]', root)) setTimeout(() => toast.remove(), 8000);
+}
+body.addEventListener("htmx:load", (event) => prepare(event.detail.elt.parentElement ?? event.detail.elt));
+
+/* data-open: a <dialog> that the server sent opens as a modal one; closed, it leaves the page. data-close closes it. */
+function open(dialog) {
+  dialog.addEventListener("close", () => dialog.remove());
+  dialog.showModal();
+}
+body.addEventListener("close-dialog", () => all("dialog[open]").forEach((dialog) => dialog.close()));
+
+body.addEventListener("click", (event) => {
+  const hook = (name) => event.target.closest(`[${name}]`);
+  if (hook("data-close")) hook("data-close").closest("dialog").close();
+  if (hook("data-dismiss")) hook("data-dismiss").closest("[data-toast]").remove();
+  if (hook("data-theme-choice")) chooseTheme(hook("data-theme-choice").dataset.themeChoice);
+});
+
+/* data-theme-choice: the cookie tells the server, which writes data-theme on <html>. */
+function chooseTheme(theme) {
+  document.cookie = `theme=${theme}; path=/; max-age=${theme ? 31536000 : 0}; samesite=lax`;
+  if (theme) document.documentElement.dataset.theme = theme;
+  else delete document.documentElement.dataset.theme;
+  showTheme();
+}
+function showTheme() {
+  const theme = document.documentElement.dataset.theme ?? "";
+  for (const button of all("[data-theme-choice]")) button.setAttribute("aria-pressed", button.dataset.themeChoice === theme);
+}
+
+/* data-range: a group of data-tick checkboxes with perhaps one data-check-all above them. Shift-click ticks all in between.
+   These run before htmx sends what changed, for they listen while the event is still on its way down. */
+let last = null; // the box clicked before
+let extra = []; // the boxes that a shift-click changes beside its own
+
+body.addEventListener("click", (event) => {
+  const box = event.target.closest("[data-tick]");
+  if (!box) return;
+  const boxes = [...all("[data-tick]", box.closest("[data-range]"))];
+  const [from, to] = [boxes.indexOf(last), boxes.indexOf(box)].sort((a, b) => a - b);
+  extra = event.shiftKey && from >= 0 ? boxes.slice(from, to + 1) : [];
+  for (const each of extra) each.checked = box.checked;
+  last = box;
+}, true);
+
+body.addEventListener("change", (event) => {
+  const group = event.target.closest("[data-range]");
+  if (!group) return;
+  if (event.target.matches("[data-check-all]")) for (const box of all("[data-tick]", group)) box.checked = event.target.checked;
+  showChecked(group);
+}, true);
+
+body.addEventListener("htmx:configRequest", (event) => {
+  if (!event.target.matches("[data-tick]")) return;
+  for (const box of extra) event.detail.formData.append("of", box.value);
+  extra = [];
+});
+
+function showChecked(group) {
+  const head = group.querySelector("[data-check-all]");
+  if (!head) return;
+  const boxes = [...all("[data-tick]", group)];
+  const ticked = boxes.filter((box) => box.checked).length;
+  head.checked = ticked > 0 && ticked === boxes.length;
+  head.indeterminate = ticked > 0 && ticked < boxes.length;
+}
+
+/* A tick that did not reach the server is taken back; a server that cannot be reached is said. */
+function takeBack(event) {
+  const box = event.detail.elt;
+  if (!box.matches("[data-tick], [data-check-all]")) return;
+  const group = box.closest("[data-range]");
+  for (const each of box.matches("[data-tick]") ? [box] : all("[data-tick]", group)) each.checked = !box.checked;
+  showChecked(group);
+}
+for (const name of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) body.addEventListener(name, takeBack);
+for (const name of ["htmx:sendError", "htmx:timeout"]) {
+  body.addEventListener(name, () => {
+    const toasts = document.getElementById("toasts");
+    if (!toasts.querySelector("[data-offline]")) {
+      const toast = document.getElementById("offline").content.firstElementChild.cloneNode(true);
+      toast.dataset.offline = "";
+      toasts.append(toast);
+    }
+  });
+}
+
+/* Keyboard focus must not fall back to the top of the page when what had it was swapped away (a removed chip). */
+body.addEventListener("htmx:afterSettle", () => {
+  if (document.activeElement === body) document.querySelector("[data-focus]")?.focus({ preventScroll: true });
+});
+
+showTheme();
+prepare(document);
