@@ -67,6 +67,9 @@ def apply_batch(change: BulkChange, batch: BulkChangeBatch, *, actor: User, all_
     with connection.cursor() as cursor:
         cursor.execute(LOCK, facts)
         locked, targets = cursor.fetchone()
+        mine = BulkChangeBatch.objects.filter(pk=batch.pk, attempts=batch.attempts, state=BulkChangeBatch.State.WAITING)
+        if not mine.update(state=BulkChangeBatch.State.DONE, lease_until=None, error=""):
+            raise LostClaim
         if locked < targets or actor.role == Role.MANAGER:
             _skip_out_of_reach(batch, actor)
         if change.mode != Mode.REMOVE:
@@ -82,9 +85,6 @@ def apply_batch(change: BulkChange, batch: BulkChangeBatch, *, actor: User, all_
         recorded, suspended, restored, skipped = cursor.fetchone()
         assert recorded == changed, f"{changed} users changed, {recorded} in the history"
     _owe_emails(change, facts)
-    done = BulkChangeBatch.objects.filter(pk=batch.pk, attempts=batch.attempts, state=BulkChangeBatch.State.WAITING)
-    if not done.update(state=BulkChangeBatch.State.DONE, lease_until=None, error=""):
-        raise LostClaim
     BulkChange.objects.filter(pk=change.pk).update(
         changed=F("changed") + changed,
         unchanged=F("unchanged") + targets - skipped - changed,

@@ -108,7 +108,7 @@ def preview(
         .values("products")
         .annotate(
             count=Count("*"),
-            **{f"new_{product_id}": Count("*", filter=~Q(ever__contains=[product_id])) for product_id in welcoming},
+            **{f"new_{product_id}": Count("user_id", filter=~Q(ever__contains=[product_id])) for product_id in welcoming},
         )
         .order_by()
     )
@@ -187,7 +187,7 @@ def failed_batches(change: BulkChange) -> QuerySet[BulkChangeBatch]:
 
 def skipped_by_reason(change: BulkChange) -> dict[str, int]:
     """Return how many users a change left alone, by `BulkChangeSkip.Reason`."""
-    return dict(change.skips.values_list("reason").annotate(Count("*")).order_by("reason"))
+    return dict(change.skips.values_list("reason").annotate(users=Count("*")).order_by("reason"))
 
 
 def moved_by_product(change: BulkChange) -> dict[int, tuple[int, int]]:
