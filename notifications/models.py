@@ -1,0 +1,104 @@
+"""What is owed by mail: the outbox, what we know of the mail server, and the messages that the built-in mail sink received."""
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+
+class State(models.TextChoices):
+    """The fate of an email. The first four are open, the others final (a failed one can be retried)."""
+
+    QUEUED = "QUEUED", _("Queued")
+    CLAIMED = "CLAIMED", _("Being sent")  # a sender has it, until its lease ends
+    SENDING = "SENDING", _("Talking to the server")  # the one of its batch that may have gone out if the sender dies now
+    DEFERRED = "DEFERRED", _("Deferred")
+    SENT = "SENT", _("Sent")
+    FAILED = "FAILED", _("Failed")
+    UNKNOWN = "UNKNOWN", _("Unknown")  # the connection was lost after the last byte, twice
+    EXPIRED = "EXPIRED", _("Expired")  # the server kept deferring it
+
+
+OPEN = (State.QUEUED, State.CLAIMED, State.SENDING, State.DEFERRED)
+RETRYABLE = (State.FAILED, State.UNKNOWN, State.EXPIRED)
+
+
+class Notification(models.Model):
+    """An email owed to a user: inserted in the transaction of its cause, once, and there for good with its fate.
+
+    A bulk change inserts a million of these, so what is not known then has a default and no index. There is no foreign key
+    (it would double the insert): a row outlives its user and then fails visibly.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        related_name="notifications",
+        verbose_name=_("user"),
+    )
+    kind = models.CharField(_("kind"), max_length=16)  # one of emails.KINDS
+    about = models.BigIntegerField(_("about"))  # the id of what it tells of: which table, the kind knows
+    lane = models.PositiveSmallIntegerField()  # what waits in a lower lane goes first
+    state = models.CharField(_("state"), max_length=8, choices=State, default=State.QUEUED, db_default=State.QUEUED)
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0, db_default=0)  # counted when claimed
+    # The next try; while claimed, the end of the lease, which also tells one claim from the next.
+    not_before = models.DateTimeField(_("next try"), default=timezone.now, db_default=Now())
+    possible_duplicate = models.BooleanField(_("possible duplicate"), default=False, db_default=False)
+    owed_at = models.DateTimeField(_("owed since"), default=timezone.now, db_default=Now())
+    # Known from the first try on.
+    sent_at = models.DateTimeField(_("sent"), null=True)
+    to_address = models.CharField(_("to"), max_length=320, default="", db_default="")
+    language = models.CharField(_("language"), max_length=5, default="", db_default="")
+    subject = models.TextField(_("subject"), default="", db_default="")
+    message_id = models.TextField(_("Message-ID"), default="", db_default="")
+    last_code = models.PositiveSmallIntegerField(_("reply code"), null=True)
+    last_words = models.TextField(_("the server's last words"), default="", db_default="")
+    # Kept in the row until sent, for what cannot be composed again: {"subject", "text", "html"}.
+    message = models.JSONField(null=True, editable=False)
+    # The email that told this one's content too.
+    told_by = models.ForeignKey("self", on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "kind", "about"], name="notification_owed_once")]
+        indexes = [
+            models.Index(fields=["lane", "not_before", "id"], condition=Q(state__in=OPEN), name="notifications_open"),
+            models.Index(fields=["about"], condition=Q(kind="CHANGE"), name="notifications_of_a_change"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.about} → {self.user_id}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is still going to be sent."""
+        return self.state in OPEN
+
+
+class MailServer(models.Model):
+    """What we know of the mail server, as one row: while it cannot be reached, nobody tries before `next_try_at`."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    down_since = models.DateTimeField(null=True)
+    failures = models.PositiveIntegerField(default=0)
+    next_try_at = models.DateTimeField(null=True)
+    last_words = models.TextField(default="")
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="there_is_one_mail_server")]
+
+
+class SinkMessage(models.Model):
+    """A message that the built-in mail sink received, byte for byte. The oldest are dropped."""
+
+    KEPT = 10_000
+
+    received_at = models.DateTimeField(default=timezone.now, db_default=Now())
+    sender = models.TextField()
+    recipients = ArrayField(models.TextField())
+    raw = models.BinaryField()

@@ -1,0 +1,69 @@
+"""Questions about emails: what waits and why, and what became of those of a user or of a bulk change."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Count, Min, Q, QuerySet
+from django.db.models.functions import Now
+
+from notifications.models import OPEN, MailServer, Notification, SinkMessage, State
+from users.models import User
+
+COUNTED = 10_000  # waiting emails are counted up to this, so that the question costs the same however many there are
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What waits to be sent, and whether the mail server holds it up."""
+
+    waiting: int
+    waiting_is_more: bool  # than were counted
+    owed_since: datetime | None  # by the oldest of those counted
+    delayed_since: datetime | None  # set while the mail server is not available
+    last_words: str  # what the server said, or why it could not be reached
+    next_try_at: datetime | None
+
+    @property
+    def is_delayed(self) -> bool:
+        """Whether to tell people that emails are late."""
+        return self.waiting > 0 and self.delayed_since is not None
+
+
+def backlog(now: datetime) -> Backlog:
+    """Return what waits to be sent at `now`, for the console's banner."""
+    waiting = Notification.objects.filter(state__in=OPEN, owed_at__lte=now)[: COUNTED + 1]
+    found = waiting.aggregate(waiting=Count("id"), owed_since=Min("owed_at"))
+    server = MailServer.objects.filter(down_since__isnull=False).first() or MailServer()
+    return Backlog(
+        waiting=min(found["waiting"], COUNTED),
+        waiting_is_more=found["waiting"] > COUNTED,
+        owed_since=found["owed_since"],
+        delayed_since=server.down_since,
+        last_words=server.last_words,
+        next_try_at=server.next_try_at,
+    )
+
+
+def is_due(now: datetime) -> bool:
+    """Return whether an email could be sent now, or its sender died; not while the mail server is paused."""
+    if MailServer.objects.filter(next_try_at__gt=now).exists():
+        return False
+    waiting = Q(state__in=(State.QUEUED, State.DEFERRED), not_before__lte=now)
+    return Notification.objects.filter(waiting | Q(not_before__lte=Now()), state__in=OPEN).exists()
+
+
+def letters_of(user: User) -> QuerySet[Notification]:
+    """Return the emails ever owed to the user, newest first."""
+    return Notification.objects.filter(user=user).order_by("-id")
+
+
+def fates_of(change_id: int) -> dict[State, int]:
+    """Return how many change emails of a bulk change are in each state; states with none are left out."""
+    found = Notification.objects.filter(kind="CHANGE", about=change_id).values_list("state").annotate(n=Count("id"))
+    return {State(state): n for state, n in found.order_by("state")}
+
+
+def sink_messages(search: str) -> QuerySet[SinkMessage]:
+    """Return what the built-in mail sink received, newest first: all, or what went to an address that contains `search`."""
+    found = SinkMessage.objects.order_by("-id")
+    return found.filter(recipients__icontains=search.strip()) if search.strip() else found
