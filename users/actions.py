@@ -1,5 +1,6 @@
 """What changes users: added, given a role, put in groups, seen. The only place that writes the tables of this app."""
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -7,17 +8,21 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import available_timezones
 
-import structlog
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.utils.translation import gettext as _
 
-from users.models import EMAIL_FORM, Capability, GroupMembership, Role, User, UserGroup
+from users.models import Capability, GroupMembership, Role, User, UserGroup
 from users.queries import can, grantable_roles
 
 SEEN_AT_MOST_EVERY = timedelta(hours=1)
+# Plain ASCII addresses, in lower case: what every mail server takes.
+EMAIL_FORM = re.compile(
+    r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+([.][a-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+    r"@([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z]([a-z0-9-]{0,61}[a-z0-9])"
+)
 
-log = structlog.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class NotAllowed(Exception):
@@ -51,6 +56,12 @@ class LastSuperAdmin(Exception):
         return _("This is the last Super admin: somebody must keep the role, or nobody could manage the console any more.")
 
 
+def require(actor: User, capability: Capability) -> None:
+    """Raise NotAllowed unless the actor's role allows this."""
+    if not can(actor, capability):
+        raise NotAllowed(_("You may not do this: %(what)s.") % {"what": capability.label})
+
+
 @contextmanager
 def keeping_a_super_admin() -> Iterator[None]:
     """Do what is inside of the block, and raise LastSuperAdmin, with nothing done, if that leaves no Super admin.
@@ -75,9 +86,29 @@ def normal_email(text: str) -> str:
         raise InvalidUser("email", _("An email is needed."))
     if len(email) > 254 or email.find("@") > 64:
         raise InvalidUser("email", _("This email is too long."))
-    if not re.fullmatch(EMAIL_FORM, email):
+    if not EMAIL_FORM.fullmatch(email):
         raise InvalidUser("email", _("“%(email)s” is not an email.") % {"email": email[:80]})
     return email
+
+
+def plain_name(field: str, text: str) -> str:
+    """Return a first or last name as it is stored, without needless spaces. Raises InvalidUser."""
+    name = " ".join(text.split())
+    if not name.isprintable():
+        raise InvalidUser(field, _("A name cannot hold invisible characters."))
+    if len(name) > 64:
+        raise InvalidUser(field, _("A name has at most 64 characters."))
+    return name
+
+
+def group_name(text: str) -> str:
+    """Return a group's name as it is stored, without needless spaces. Raises InvalidGroup."""
+    name = " ".join(text.split())
+    if not name or len(name) > 120 or not name.isprintable():
+        raise InvalidGroup(_("A group's name has 1 to 120 characters."))
+    if re.search("[/;]", name):
+        raise InvalidGroup(_("A group's name cannot hold “/” or “;”, which separate groups in a path and a list."))
+    return name
 
 
 @transaction.atomic
@@ -91,7 +122,7 @@ def ensure_first_super_admin(*, email: str, password: str, now: datetime) -> boo
     user.role, user.is_active = Role.SUPER_ADMIN, True
     user.set_password(password)
     user.save()
-    log.info("first super admin", user=user.pk)
+    logger.info("first_super_admin", extra={"user": user.pk})
     return True
 
 
@@ -109,7 +140,7 @@ def add_user(
     now: datetime,
 ) -> User:
     """Add a user without a password, for whom it is set by the reset email. Raises NotAllowed or InvalidUser."""
-    _require(actor, Capability.MANAGE_USERS)
+    require(actor, Capability.MANAGE_USERS)
     if role != Role.MEMBER and role not in grantable_roles(actor):
         raise NotAllowed(_("You may not give this role."))
     if language and language not in dict(settings.LANGUAGES):
@@ -117,7 +148,7 @@ def add_user(
     if time_zone and time_zone not in available_timezones():
         raise InvalidUser("time_zone", _("“%(zone)s” is not a time zone.") % {"zone": time_zone[:80]})
     user = User(email=normal_email(email), language=language, time_zone=time_zone, role=role, created_at=now)
-    user.first_name, user.last_name = _plain_name("first_name", first_name), _plain_name("last_name", last_name)
+    user.first_name, user.last_name = plain_name("first_name", first_name), plain_name("last_name", last_name)
     user.set_unusable_password()
     try:
         with transaction.atomic():
@@ -127,7 +158,7 @@ def add_user(
             raise InvalidUser("email", _("There is a user with this email already.")) from error
         raise
     GroupMembership.objects.bulk_create(GroupMembership(user=user, group=group) for group in groups)
-    log.info("user added", user=user.pk, role=user.role, actor=actor.pk)
+    logger.info("user_added", extra={"user": user.pk, "role": user.role, "actor": actor.pk})
     return user
 
 
@@ -137,54 +168,54 @@ def change_role(*, actor: User, user: User, role: str, now: datetime) -> None:
 
     Raises NotAllowed or LastSuperAdmin.
     """
-    _require(actor, Capability.CHANGE_ROLES)
+    require(actor, Capability.CHANGE_ROLES)
     user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
     if not {user.role, role} <= set(grantable_roles(actor)):
         raise NotAllowed(_("You may not give or take this role."))
     with keeping_a_super_admin():
         User.objects.filter(pk=user.pk).update(role=role)
-    log.info("role changed", user=user.pk, before=user.role, role=role, actor=actor.pk, at=now.isoformat())
+    logger.info("role_changed", extra={"user": user.pk, "before": user.role, "role": role, "actor": actor.pk})
 
 
 @transaction.atomic
 def put_in_groups(*, actor: User, user: User, groups: Iterable[UserGroup], now: datetime) -> None:
     """Let these be the groups that the user is in, and no others. Raises NotAllowed."""
-    _require(actor, Capability.MANAGE_USERS)
+    require(actor, Capability.MANAGE_USERS)
     wanted = sorted({group.pk for group in groups})
     User.objects.select_for_update(no_key=True).get(pk=user.pk)
     GroupMembership.objects.filter(user=user).exclude(group__in=wanted).delete()
     GroupMembership.objects.bulk_create(
         [GroupMembership(user=user, group_id=group_id) for group_id in wanted], ignore_conflicts=True
     )
-    log.info("groups changed", user=user.pk, groups=wanted, actor=actor.pk, at=now.isoformat())
+    logger.info("groups_changed", extra={"user": user.pk, "groups": wanted, "actor": actor.pk})
 
 
 @transaction.atomic
 def let_manage(*, actor: User, user: User, groups: Iterable[UserGroup], now: datetime) -> None:
     """Let these be the groups that a Manager manages, subgroups included. Raises NotAllowed."""
-    _require(actor, Capability.CHANGE_ROLES)
+    require(actor, Capability.CHANGE_ROLES)
     wanted = sorted({group.pk for group in groups})
     user.managed_groups.set(wanted)
-    log.info("managed groups changed", user=user.pk, groups=wanted, actor=actor.pk, at=now.isoformat())
+    logger.info("managed_groups_changed", extra={"user": user.pk, "groups": wanted, "actor": actor.pk})
 
 
 def add_group(*, actor: User, name: str, parent: UserGroup | None = None, now: datetime) -> UserGroup:
     """Add a user group, inside another one when given. Raises NotAllowed, InvalidGroup or GroupNameTaken."""
-    _require(actor, Capability.MANAGE_USERS)
-    group = UserGroup(name=_group_name(name), parent=parent)
+    require(actor, Capability.MANAGE_USERS)
+    group = UserGroup(name=group_name(name), parent=parent)
     with _group_rules(group.name):
         group.save()
-    log.info("group added", group=group.pk, actor=actor.pk, at=now.isoformat())
+    logger.info("group_added", extra={"group": group.pk, "actor": actor.pk})
     return group
 
 
 def move_group(*, actor: User, group: UserGroup, parent: UserGroup | None, now: datetime) -> None:
     """Put a user group inside another one, or at the top. Raises NotAllowed or GroupCycle."""
-    _require(actor, Capability.MANAGE_USERS)
+    require(actor, Capability.MANAGE_USERS)
     with _group_rules(group.name):
         UserGroup.objects.filter(pk=group.pk).update(parent=parent)
     group.parent = parent
-    log.info("group moved", group=group.pk, parent=group.parent_id, actor=actor.pk, at=now.isoformat())
+    logger.info("group_moved", extra={"group": group.pk, "parent": group.parent_id, "actor": actor.pk})
 
 
 def seen(*, user: User, now: datetime) -> None:
@@ -199,29 +230,6 @@ def seen(*, user: User, now: datetime) -> None:
             """,
             {"user": user.pk, "now": now, "recently": now - SEEN_AT_MOST_EVERY},
         )
-
-
-def _require(actor: User, capability: Capability) -> None:
-    if not can(actor, capability):
-        raise NotAllowed(_("You may not do this: %(what)s.") % {"what": capability.label})
-
-
-def _plain_name(field: str, text: str) -> str:
-    name = " ".join(text.split())
-    if not name.isprintable():
-        raise InvalidUser(field, _("A name cannot hold invisible characters."))
-    if len(name) > 64:
-        raise InvalidUser(field, _("A name has at most 64 characters."))
-    return name
-
-
-def _group_name(text: str) -> str:
-    name = " ".join(text.split())
-    if not name or len(name) > 120 or not name.isprintable():
-        raise InvalidGroup(_("A group's name has 1 to 120 characters."))
-    if re.search("[/;]", name):
-        raise InvalidGroup(_("A group's name cannot hold “/” or “;”, which separate groups in a path and a list."))
-    return name
 
 
 @contextmanager

@@ -74,13 +74,6 @@ class AnyOf(models.Lookup):
         return f"{left} = ANY({right})", (*left_params, *right_params)
 
 
-# What an email looks like, in lower case: a regular expression that Python and PostgreSQL read alike, of plain ASCII addresses.
-EMAIL_FORM = (
-    r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+([.][a-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
-    r"@([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z]([a-z0-9-]{0,61}[a-z0-9])"
-)
-
-
 def fold(text: Any) -> Func:
     """Return a text as it is searched and sorted, without accents and capitals: by an SQL function of migration 0001."""
     return Func(text, function="users_fold", output_field=models.TextField(db_collation="C"))

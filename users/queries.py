@@ -38,6 +38,11 @@ def grantable_roles(actor: Any) -> list[Role]:
     return [role for role in Role if CAPABILITIES[role] <= CAPABILITIES[actor.role]]
 
 
+def first_super_admin() -> User | None:
+    """Return the Super admin who was there first and can sign in: in whose name the console acts when nobody else is named."""
+    return User.objects.filter(role=Role.SUPER_ADMIN, is_active=True).order_by("id").first()
+
+
 def visible_to(actor: Any) -> QuerySet[User]:
     """Return the users whom the actor may see: the one queryset behind list, count, search, selection, export and worker.
 

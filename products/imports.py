@@ -1,0 +1,147 @@
+"""The products column of an import of people: checked, forecast, and applied through the same bulk changes as everything else."""
+
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.db import connection
+from django.utils.translation import gettext as _
+
+from products.actions import record_already_held, request_bulk_change
+from products.models import BulkChange, Mode, Product, Source
+from products.queries import SeatNeed, catalogue, out_of_reach
+from products.refusals import refuse_if_short
+from products.selection import Selection
+from users.imports import PeopleImport
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What the products of an import do; dictionaries are by product, without zeros."""
+
+    changed: int = 0
+    suspending: int = 0  # have products now, and none afterwards
+    gains: Mapping[Product, int] = field(default_factory=dict)
+    losses: Mapping[Product, int] = field(default_factory=dict)
+    first: Mapping[Product, int] = field(
+        default_factory=dict
+    )  # held for the first time ever, where that sends an onboarding email
+    seats: tuple[SeatNeed, ...] = ()
+
+
+def check(people: PeopleImport, *, already_held: bool) -> None:
+    """Refuse lines with unknown products, with products that the actor may not grant, and with retired ones newly granted."""
+    products = catalogue()
+    known = {spelling.lower(): product for product in products for spelling in (product.code, product.name)}
+    with connection.cursor() as cursor:
+        cursor.execute(TABLE)
+        cursor.execute("SELECT DISTINCT products FROM people_line WHERE products IS NOT NULL")
+        sets = [names for (names,) in cursor.fetchall()]
+        cursor.executemany(
+            "INSERT INTO people_products VALUES (%s, %s, %s)",
+            [
+                (
+                    names,
+                    sorted({known[name].id for name in names if name in known}),
+                    ", ".join(name for name in names if name not in known)[:200],
+                )
+                for names in sets
+            ],
+        )
+    people.refuse(UNKNOWN, [_("There is no product “%(product)s”.") % {"product": "{name}"}])
+    unreachable = out_of_reach(people.actor)
+    for product in products:
+        if product.id in unreachable:
+            people.refuse(GRANTED, [_("You may not grant %(product)s.") % {"product": product}, product.id])
+        elif product.retired_at and not already_held:
+            people.refuse(NEWLY_GRANTED, [_("%(product)s is retired.") % {"product": product}, product.id, product.id])
+
+
+def forecast(people: PeopleImport) -> Forecast:
+    """Return what `apply` would do with the lines that were not refused."""
+    products = {product.id: product for product in catalogue()}
+    changed = suspending = 0
+    gains: Counter[Product] = Counter()
+    losses: Counter[Product] = Counter()
+    first: Counter[Product] = Counter()
+    with connection.cursor() as cursor:
+        cursor.execute(MOVES)
+        for held, ever, wanted, users in cursor.fetchall():
+            changed += users
+            suspending += users if not wanted else 0
+            gains.update({products[each]: users for each in set(wanted) - set(held)})
+            losses.update({products[each]: users for each in set(held) - set(wanted)})
+            first.update({products[each]: users for each in set(wanted) - set(ever) if products[each].onboarding})
+    needs = tuple(
+        SeatNeed(product_id=product.id, needed=net, free=seat.seats - seat.used - seat.reserved)
+        for product in products.values()
+        if (seat := product.seat).seats is not None and (net := gains[product] - losses[product]) > 0
+    )
+    return Forecast(changed=changed, suspending=suspending, gains=gains, losses=losses, first=first, seats=needs)
+
+
+def apply(people: PeopleImport, *, notify: bool, reason: str, now: datetime) -> list[BulkChange]:
+    """Let everyone hold what their line says, one bulk change for each distinct set of products; return the changes.
+
+    Nothing is asked for users who hold that already. Raises a ChangeRefused, and the caller undoes the whole import.
+    """
+    refuse_if_short(forecast(people).seats)
+    with connection.cursor() as cursor:
+        cursor.execute(CHANGES)
+        changes = cursor.fetchall()
+    return [
+        request_bulk_change(
+            actor=people.actor,
+            selection=Selection.of(user_ids),
+            products=wanted,
+            mode=Mode.REPLACE,
+            notify=notify,
+            key=uuid.uuid4(),
+            reason=reason,
+            now=now,
+            source=Source.IMPORT,
+            expected=len(user_ids),
+            confirmed=len(user_ids),
+        )
+        for wanted, user_ids in changes
+    ]
+
+
+def apply_already_held(people: PeopleImport) -> int:
+    """Record what the lines say as held since before the console; return how many users changed. Nobody is owed an email."""
+    refuse_if_short(forecast(people).seats)
+    return record_already_held(actor=people.actor, holdings=HOLDINGS, params=[])
+
+
+TABLE = """
+DROP TABLE IF EXISTS pg_temp.people_products;
+CREATE TEMPORARY TABLE people_products (names text[] PRIMARY KEY, wanted int[] NOT NULL, unknown text NOT NULL) ON COMMIT DROP
+"""
+UNKNOWN = """
+SELECT l.line, l.last_line, 'products', replace(%s, '{name}', p.unknown)
+FROM people_line l JOIN people_products p ON p.names = l.products WHERE p.unknown <> ''
+"""
+GRANTED = """
+SELECT l.line, l.last_line, 'products', %s
+FROM people_line l JOIN people_products p ON p.names = l.products WHERE p.wanted @> ARRAY[%s]::int[]
+"""
+NEWLY_GRANTED = """
+SELECT l.line, l.last_line, 'products', %s
+FROM people_line l JOIN people_products p ON p.names = l.products LEFT JOIN products_productaccess a ON a.user_id = l.user_id
+WHERE p.wanted @> ARRAY[%s]::int[] AND NOT coalesce(a.products, '{}') @> ARRAY[%s]::int[]
+"""
+MOVES = """
+SELECT coalesce(a.products, '{}') AS held, coalesce(a.ever, '{}') AS ever, p.wanted, count(*)
+FROM people_line l JOIN people_products p ON p.names = l.products LEFT JOIN products_productaccess a ON a.user_id = l.user_id
+WHERE coalesce(a.products, '{}') <> p.wanted GROUP BY 1, 2, 3
+"""
+CHANGES = """
+SELECT p.wanted, array_agg(l.user_id ORDER BY l.user_id)
+FROM people_line l JOIN people_products p ON p.names = l.products JOIN products_productaccess a ON a.user_id = l.user_id
+WHERE a.products <> p.wanted GROUP BY p.wanted ORDER BY cardinality(p.wanted), p.wanted
+"""
+HOLDINGS = """
+SELECT l.user_id, p.wanted AS products FROM people_line l JOIN people_products p ON p.names = l.products
+"""
