@@ -242,3 +242,32 @@ def free_seats() -> dict[int, int]:
     """Return how many seats of each limited product are free, by product id."""
     rows = Product.objects.exclude(seat__seats=None)
     return dict(rows.values_list("id").annotate(free=F("seat__seats") - F("seat__used") - F("seat__reserved")))
+
+
+def granted_by(user: User) -> dict[int, AccessChange]:
+    """Return by product id the row of the user's history that granted it last, with its bulk change and actor."""
+    rows = AccessChange.objects.raw(
+        """
+        SELECT DISTINCT ON (product) h.*, product FROM products_accesschange h, unnest(h.after - h.before) AS product
+        WHERE h.user_id = %s ORDER BY product, h.id DESC
+        """,
+        [user.pk],
+    )
+    return {row.product: row for row in rows.prefetch_related("change", "actor")}
+
+
+def onboarding_fates(change: BulkChange) -> dict[int, dict[str, int]]:
+    """Return by product id how many onboarding emails that a change owed are in each state (notifications.models.State)."""
+    fates: dict[int, dict[str, int]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT n.about, n.state, count(*) FROM products_accesschange h CROSS JOIN unnest(h.first) AS product
+            JOIN notifications_notification n ON n.user_id = h.user_id AND n.kind = 'ONBOARDING' AND n.about = product
+            WHERE h.change_id = %s GROUP BY n.about, n.state
+            """,
+            [change.pk],
+        )
+        for product, state, count in cursor:
+            fates.setdefault(product, {})[state] = count
+    return fates
