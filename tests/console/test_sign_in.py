@@ -1,0 +1,207 @@
+"""Signing in and out, and choosing a new password."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth import SESSION_KEY
+from django.core import mail
+from django.core.cache import cache
+from django.test import Client
+from django.urls import NoReverseMatch, reverse
+
+from tests.factories import give, make_user
+from users.models import LastSeen, Role, User
+
+pytestmark = pytest.mark.django_db
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(autouse=True)
+def _unthrottled() -> Iterator[None]:
+    cache.clear()
+    yield
+    cache.clear()
+
+
+def person(**fields: Any) -> User:
+    user = make_user("Ada Admin", email="ada@tests.example", **{"role": Role.ADMIN, **fields})
+    user.set_password(PASSWORD)
+    user.save()
+    return user
+
+
+def sign_in(client: Client, **changed: str) -> Any:
+    return client.post(reverse("account_login"), {"login": "ada@tests.example", "password": PASSWORD, **changed})
+
+
+def test_the_right_password_signs_in(client: Client) -> None:
+    person()
+
+    response = sign_in(client, login="ADA@Tests.example")
+
+    assert response["Location"] == "/"
+    assert SESSION_KEY in client.session
+
+
+def test_signing_in_leads_to_the_page_that_was_asked_for(client: Client) -> None:
+    person()
+
+    assert sign_in(client, next="/users/?role=ADMIN")["Location"] == "/users/?role=ADMIN"
+    client.logout()
+    assert sign_in(client, next="https://elsewhere.example/")["Location"] == "/"
+
+
+def test_signing_in_counts_as_seen(client: Client) -> None:
+    ada = person()
+
+    sign_in(client)
+
+    assert LastSeen.objects.filter(user=ada).exists()
+
+
+@pytest.mark.parametrize("wrong", [{"password": "wrong"}, {"login": "nobody@tests.example"}])
+def test_a_wrong_password_and_an_unknown_address_look_the_same(client: Client, wrong: dict[str, str]) -> None:
+    person()
+
+    response = sign_in(client, **wrong)
+
+    assert response.status_code == 200
+    assert b"The email address or the password is not right." in response.content
+    assert SESSION_KEY not in client.session
+
+
+@pytest.mark.parametrize("missing", ["login", "password"])
+def test_both_fields_are_needed(client: Client, missing: str) -> None:
+    person()
+
+    assert b"This field is required." in sign_in(client, **{missing: ""}).content
+
+
+def test_a_suspended_member_is_told_why_they_cannot_sign_in(client: Client) -> None:
+    person(role=Role.MEMBER)
+
+    response = sign_in(client)
+
+    assert b"You have no products at the moment" in response.content
+    assert SESSION_KEY not in client.session
+
+
+def test_nobody_learns_from_a_wrong_password_that_someone_is_suspended(client: Client) -> None:
+    person(role=Role.MEMBER)
+
+    assert b"no products" not in sign_in(client, password="wrong").content
+
+
+def test_a_member_with_a_product_signs_in(client: Client) -> None:
+    give(person(role=Role.MEMBER), "meeting")
+
+    assert sign_in(client).status_code == 302
+    assert client.get("/", follow=True).redirect_chain == [("/me/", 302)]
+
+
+def test_a_suspended_admin_signs_in(client: Client) -> None:
+    person(role=Role.ADMIN)
+
+    assert sign_in(client).status_code == 302
+
+
+def test_who_was_deactivated_cannot_sign_in(client: Client) -> None:
+    person(is_active=False)
+
+    response = sign_in(client)
+
+    assert b"Your account is switched off." in response.content
+    assert SESSION_KEY not in client.session
+
+
+def test_guessing_passwords_is_throttled(client: Client) -> None:
+    person()
+    for _guess in range(5):
+        sign_in(client, password="wrong")
+
+    response = sign_in(client)
+
+    assert b"too many attempts" in response.content
+    assert SESSION_KEY not in client.session
+
+
+def test_guessing_from_one_place_at_many_addresses_is_throttled(client: Client) -> None:
+    statuses = {sign_in(client, login=f"guess{n}@tests.example", password="wrong").status_code for n in range(31)}
+
+    assert 429 in statuses
+
+
+def test_nobody_signs_up(client: Client) -> None:
+    with pytest.raises(NoReverseMatch):
+        reverse("account_signup")
+    assert client.get("/accounts/signup/").status_code == 404
+    assert b"ign up" not in client.get(reverse("account_login")).content
+
+
+def test_signing_out_takes_a_post(client: Client) -> None:
+    client.force_login(person())
+
+    assert client.get(reverse("account_logout")).status_code == 200
+    assert SESSION_KEY in client.session
+    assert client.post(reverse("account_logout"))["Location"] == reverse("account_login")
+    assert SESSION_KEY not in client.session
+
+
+def test_a_new_password_is_chosen_by_a_link_sent_by_email(client: Client) -> None:
+    person()
+
+    asked = client.post(reverse("account_reset_password"), {"email": "ada@tests.example"})
+    link = re.search(r"http://testserver(/\S+)", reset_letter())
+    assert link
+    form = client.get(link[1], follow=True)
+    saved = client.post(form.request["PATH_INFO"], {"password1": "a new battery staple", "password2": "a new battery staple"})
+
+    assert asked["Location"] == reverse("account_reset_password_done")
+    assert saved["Location"] == reverse("account_reset_password_from_key_done")
+    assert sign_in(client).status_code == 200
+    assert sign_in(client, password="a new battery staple").status_code == 302
+
+
+def test_a_link_works_once(client: Client) -> None:
+    ada = person()
+    client.post(reverse("account_reset_password"), {"email": "ada@tests.example"})
+    link = re.search(r"http://testserver(/\S+)", reset_letter())
+    assert link
+    ada.set_password("set meanwhile by someone")
+    ada.save()
+
+    assert b"This link no longer works" in client.get(link[1], follow=True).content
+
+
+def test_an_unknown_address_is_answered_the_same_and_gets_no_email(client: Client) -> None:
+    response = client.post(reverse("account_reset_password"), {"email": "nobody@tests.example"})
+
+    assert response["Location"] == reverse("account_reset_password_done")
+    assert not mail.outbox
+
+
+def test_a_weak_new_password_is_refused(client: Client) -> None:
+    person()
+    client.post(reverse("account_reset_password"), {"email": "ada@tests.example"})
+    link = re.search(r"http://testserver(/\S+)", reset_letter())
+    assert link
+    form = client.get(link[1], follow=True)
+
+    response = client.post(form.request["PATH_INFO"], {"password1": "short", "password2": "short"})
+
+    assert b"at least 12 characters" in response.content
+
+
+@pytest.mark.parametrize("name", ["account_login", "account_reset_password"])
+def test_the_pages_open(client: Client, name: str) -> None:
+    response = client.get(reverse(name))
+
+    assert response.status_code == 200
+    assert b"<h1>" in response.content
+
+
+def reset_letter() -> str:
+    """Return the text of the email with the link."""
+    return str(mail.outbox[-1].body)
