@@ -27,7 +27,7 @@ def every_pattern(resolver: URLResolver, prefix: str = "") -> Iterator[tuple[str
 
 
 def says_who(view: Any) -> bool:
-    """Return whether a view says who may see it: ours by a decorator; Django admin's by going through its site's has_permission."""
+    """Return whether a view says who may see it: ours by a decorator, Django admin's by asking its site."""
     return hasattr(view, "access") or hasattr(view, "admin_site") or hasattr(view, "model_admin")
 
 

@@ -1,0 +1,467 @@
+"""The page Manage users: the list, narrowing it down, and choosing whom a change is for."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils.timezone import now
+
+from products.models import Product
+from products.queries import selection_draft
+from products.selection import Selection
+from tests.factories import give, make_group, make_user
+from users.models import LastSeen, Role, User
+
+pytestmark = pytest.mark.django_db
+HTMX = {"HX-Request": "true", "HX-Target": "results"}
+TICKS, EVERYONE, CLEAR = "/users/selection/ticks/", "/users/selection/everyone/", "/users/selection/clear/"
+
+
+@pytest.fixture
+def ada(client: Client) -> User:
+    """Return an admin who is signed in."""
+    ada = make_user("Ada Admin", email="ada@tests.example", role=Role.ADMIN)
+    client.force_login(ada)
+    return ada
+
+
+def names(response: Any) -> list[str]:
+    """Return the names in the list, from top to bottom."""
+    return re.findall(r'<a class="truncate" href="[^"]*" title="([^"]*)"', response.content.decode())
+
+
+def shown(response: Any) -> str:
+    """Return the words of an answer, without tags."""
+    text = re.sub(r"<[^>]+>", " ", response.content.decode())
+    return " ".join(text.split())
+
+
+def row(response: Any, name: str) -> str:
+    """Return the words of one row of the list."""
+    found = [tr for tr in re.findall(r"<tr>.*?</tr>", response.content.decode(), re.DOTALL) if name in tr]
+    return " ".join(re.sub(r"<[^>]+>", " ", found[0]).split())
+
+
+def tick(client: Client, *of: User, ticked: bool = True) -> Any:
+    """Tick users as their checkboxes do."""
+    users = [user.pk for user in of]
+    return client.post(TICKS, {"of": users, "user": users if ticked else []}, headers={**HTMX, "HX-Target": "selection"})
+
+
+def selected(actor: User) -> set[str]:
+    """Return the names of those whom the actor has selected."""
+    selection = Selection.of_draft(selection_draft(actor, now=now()))
+    return {user.name for user in selection.users(actor, now=now())}
+
+
+# The list
+
+
+def test_the_list_shows_everyone_with_what_there_is_to_know(client: Client, ada: User) -> None:
+    benelux = make_group("Benelux", inside=make_group("Sales"))
+    grace = make_user("Grace Hopper", email="grace@tests.example", groups=[benelux, make_group("Works council")])
+    LastSeen.objects.create(user=grace, first_at=now(), at=now() - timedelta(days=3))
+    give(grace, "meeting", "rescue")
+
+    response = client.get("/users/")
+
+    assert names(response) == ["Ada Admin", "Grace Hopper"]
+    words = row(response, "Grace Hopper")
+    assert "grace@tests.example" in words
+    assert "Sales / Benelux +1 , Works council" in words
+    assert "Member" in words
+    assert "Me GoTo Meeting Re Rescue" in words or "GoTo Meeting" in words
+    assert "Active" in words
+    assert words.endswith("3 days ago")
+
+
+def test_each_status_is_a_word(client: Client, ada: User) -> None:
+    invited, inactive = give(make_user("Ida Invited"), "meeting"), give(make_user("Ian Inactive"), "meeting")
+    LastSeen.objects.create(user=inactive, first_at=now(), at=now() - timedelta(days=31))
+    make_user("Sue Suspended")
+
+    response = client.get("/users/")
+
+    assert "Invited Never" in row(response, invited.name)
+    assert " Inactive " in row(response, inactive.name)
+    assert "Suspended" in row(response, "Sue Suspended")
+
+
+def test_a_suspended_admin_has_console_access_and_a_suspended_member_has_not(client: Client, ada: User) -> None:
+    make_user("Sue Suspended")
+
+    response = client.get("/users/")
+
+    assert "Suspended console access" in row(response, "Ada Admin")
+    assert "console access" not in row(response, "Sue Suspended")
+
+
+def test_products_of_who_never_signed_in_are_hollow(client: Client, ada: User) -> None:
+    give(make_user("Ida Invited"), "meeting")
+
+    assert b"mark-hollow" in client.get("/users/?search=ida").content
+
+    LastSeen.objects.create(user=User.objects.get(first_name="Ida"), first_at=now(), at=now())
+
+    assert b"mark-hollow" not in client.get("/users/?search=ida").content
+
+
+def test_fifty_are_on_a_page_and_the_pages_lead_to_each_other(client: Client, ada: User) -> None:
+    User.objects.bulk_create(User(email=f"u{n:03}@tests.example", first_name=f"U{n:03}") for n in range(119))
+
+    first, last = client.get("/users/"), client.get("/users/?page=3")
+
+    assert len(names(first)) == 50
+    assert "1–50 of 120" in shown(first)
+    assert 'href="/users/?page=2"' in first.content.decode()
+    assert len(names(last)) == 20
+    assert "101–120 of 120" in shown(last)
+    assert len({*names(first), *names(client.get("/users/?page=2")), *names(last)}) == 120
+
+
+def test_a_page_beyond_the_last_is_the_last(client: Client, ada: User) -> None:
+    assert "1–1 of 1" in shown(client.get("/users/?page=7"))
+    assert names(client.get("/users/?page=nonsense")) == ["Ada Admin"]
+
+
+@pytest.mark.parametrize("column", ["name", "email", "group", "role", "products", "status", "seen"])
+def test_every_column_sorts_both_ways(client: Client, ada: User, column: str) -> None:
+    alpha, beta = make_group("Alpha"), make_group("Beta")
+    User.objects.filter(pk=ada.pk).delete()
+    client.force_login(give(make_user("A", email="a@tests.example", role=Role.ADMIN, groups=[alpha]), "meeting", "rescue"))
+    give(make_user("B", email="b@tests.example", role=Role.SUPPORT, groups=[beta]), "meeting")
+    client.get("/users/")
+
+    up, down = client.get(f"/users/?sort={column}"), client.get(f"/users/?sort=-{column}")
+
+    assert sorted(names(up)) == sorted(names(down)) == ["A", "B"]
+    assert names(up) == names(down)[::-1]
+    assert f'data-column="{column}" aria-sort="ascending"' in up.content.decode()
+    assert f'data-column="{column}" aria-sort="descending"' in down.content.decode()
+
+
+def test_users_alike_come_in_one_order(client: Client, ada: User) -> None:
+    User.objects.bulk_create(User(email=f"u{n:03}@tests.example", first_name="Alex") for n in range(110))
+
+    emails = [
+        email
+        for page in (1, 2, 3)
+        for email in re.findall(r'title="(\S+@\S+)"', client.get(f"/users/?sort=role&page={page}").content.decode())
+    ]
+
+    assert len(emails) == len(set(emails)) == 111
+
+
+@pytest.mark.parametrize("query", ["", "?sort=-group", "?role=MEMBER&status=SUSPENDED&search=u"])
+def test_the_list_costs_the_same_for_few_and_many(client: Client, ada: User, query: str) -> None:
+    def cost() -> int:
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            client.get(f"/users/{query}")
+        return len(queries)
+
+    group, product = make_group(), Product.objects.first()
+    assert product
+    for n in range(3):
+        give(make_user(f"U{n}", groups=[group]), product.code)
+    client.get("/users/")  # writes last seen, once an hour
+    few = cost()
+    for n in range(57):
+        give(make_user(f"U{n}", groups=[group, make_group()]), product.code)
+
+    assert cost() == few <= 12
+
+
+# Narrowing it down
+
+
+def test_filters_of_several_categories_and_a_search_must_all_hold(client: Client, ada: User) -> None:
+    sales = make_group("Sales")
+    give(make_user("Grace Hopper", role=Role.MANAGER, groups=[sales]), "meeting")
+    make_user("Grace Kelly", role=Role.MANAGER)
+    make_user("Alan Turing", role=Role.MANAGER, groups=[sales])
+
+    response = client.get(f"/users/?group={sales.pk}&role=MANAGER&search=GRÀCE")
+
+    assert names(response) == ["Grace Hopper"]
+    assert "User group: Sales" in shown(response)
+    assert "Role: Manager" in shown(response)
+    assert "Search: “GRÀCE”" in shown(response)
+
+
+def test_members_of_subgroups_are_found_too(client: Client, ada: User) -> None:
+    sales = make_group("Sales")
+    make_user("Grace Hopper", groups=[make_group("Benelux", inside=sales)])
+
+    assert names(client.get(f"/users/?group={sales.pk}")) == ["Grace Hopper"]
+
+
+def test_no_group_and_no_product_can_be_asked_for(client: Client, ada: User) -> None:
+    give(make_user("Grace Hopper", groups=[make_group()]), "meeting")
+
+    assert names(client.get("/users/?group=0")) == ["Ada Admin"]
+    assert names(client.get("/users/?product=0")) == ["Ada Admin"]
+    assert "User group: No group" in shown(client.get("/users/?group=0"))
+
+
+def test_choosing_a_value_adds_it_to_the_address(client: Client, ada: User) -> None:
+    plain = client.get("/users/?role=ADMIN&search=a&category=status&value=SUSPENDED")
+    htmx = client.get("/users/?role=ADMIN&search=a&category=status&value=SUSPENDED", headers=HTMX)
+
+    assert plain["Location"] == htmx["HX-Push-Url"] == "/users/?search=a&role=ADMIN&status=SUSPENDED"
+
+
+def test_typing_does_not_fill_the_history_of_the_browser(client: Client, ada: User) -> None:
+    response = client.get("/users/?search=ad&category=group&value=", headers={**HTMX, "HX-Trigger-Name": "search"})
+
+    assert response["HX-Replace-Url"] == "/users/?search=ad"
+    assert "HX-Push-Url" not in response
+    assert b'id="search"' not in response.content  # the field being typed into stays
+
+
+def test_a_list_that_refreshes_itself_leaves_the_address_alone(client: Client, ada: User) -> None:
+    response = client.get("/users/?role=ADMIN", headers={**HTMX, "HX-Trigger": "results"})
+
+    assert "HX-Push-Url" not in response
+    assert "HX-Replace-Url" not in response
+
+
+def test_choosing_a_category_shows_its_values_that_are_not_taken(client: Client, ada: User) -> None:
+    response = client.get("/users/?status=ACTIVE&category=status&value=", headers={**HTMX, "HX-Target": "narrow"})
+
+    assert "Inactive Invited Suspended" in shown(response)
+    assert 'value="ACTIVE">Active' not in response.content.decode()
+    assert b'id="results"' not in response.content
+
+
+def test_a_chip_removes_its_filter_only(client: Client, ada: User) -> None:
+    html = client.get("/users/?role=ADMIN&status=SUSPENDED&search=ada&sort=-email").content.decode()
+
+    assert 'href="/users/?search=ada&amp;role=ADMIN&amp;sort=-email"' in html
+    assert 'href="/users/?search=ada&amp;status=SUSPENDED&amp;sort=-email"' in html
+    assert 'href="/users/?role=ADMIN&amp;status=SUSPENDED&amp;sort=-email"' in html
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("role=KING", "There is no Role “KING” to filter by"),
+        ("group=99999", "There is no User group “99999” to filter by"),
+        ("product=x", "There is no Product “x” to filter by"),
+        ("sort=shoe", "The list cannot be sorted by “shoe”"),
+        ("language=<script>", "“&lt;script&gt;”"),
+    ],
+)
+def test_a_value_that_cannot_be_is_left_out_and_said(client: Client, ada: User, query: str, sentence: str) -> None:
+    response = client.get(f"/users/?status=SUSPENDED&{query}")
+
+    assert response.status_code == 200
+    assert sentence in response.content.decode()
+    assert names(response) == ["Ada Admin"]
+
+
+def test_nothing_found_offers_to_clear_the_filters(client: Client, ada: User) -> None:
+    response = client.get("/users/?search=nobody")
+
+    assert "Nobody found" in shown(response)
+    assert "Clear filters" in shown(response)
+    assert "Select all" not in shown(response)
+
+
+def test_a_manager_of_nothing_sees_nobody(client: Client) -> None:
+    client.force_login(make_user(role=Role.MANAGER))
+
+    assert "There is nobody here yet" in shown(client.get("/users/"))
+
+
+def test_a_manager_sees_their_groups_and_their_members_only(client: Client) -> None:
+    sales, other = make_group("Sales"), make_group("Other")
+    make_user("Grace Hopper", groups=[sales, other])
+    make_user("Alan Turing", groups=[other])
+    client.force_login(make_user("Max Manager", role=Role.MANAGER, manages=[sales]))
+
+    response = client.get("/users/")
+    elsewhere = client.get(f"/users/?group={other.pk}")
+
+    assert names(response) == ["Grace Hopper"]
+    assert "Other" not in shown(response)
+    assert f"There is no User group “{other.pk}”" in shown(elsewhere)
+
+
+def test_names_are_shown_as_text(client: Client, ada: User) -> None:
+    make_user("<b>Eve</b> <script>alert(1)</script>")
+
+    assert b"<script>alert" not in client.get("/users/").content
+
+
+# Choosing
+
+
+def test_ticks_are_kept_over_searches_pages_and_reloads(client: Client, ada: User) -> None:
+    grace, alan = make_user("Grace Hopper"), make_user("Alan Turing")
+
+    tick(client, grace)
+    client.get("/users/?search=alan", headers=HTMX)
+    response = tick(client, alan)
+
+    assert "2 selected" in shown(response)
+    assert selected(ada) == {"Grace Hopper", "Alan Turing"}
+    assert "2 selected" in shown(client.get("/users/?search=nobody"))
+    assert client.get("/users/").content.count(b" checked ") == 2
+
+
+def test_a_tick_is_taken_back(client: Client, ada: User) -> None:
+    grace, alan = make_user("Grace Hopper"), make_user("Alan Turing")
+    tick(client, grace, alan)
+
+    response = tick(client, grace, ticked=False)
+
+    assert "1 selected" in shown(response)
+    assert selected(ada) == {"Alan Turing"}
+
+
+def test_one_box_changes_its_own_user_only(client: Client, ada: User) -> None:
+    grace, alan = make_user("Grace Hopper"), make_user("Alan Turing")
+    tick(client, alan)
+
+    client.post(TICKS, {"of": grace.pk, "user": [grace.pk]}, headers=HTMX)  # a page loaded before Alan was ticked
+
+    assert selected(ada) == {"Grace Hopper", "Alan Turing"}
+
+
+def test_the_box_above_ticks_the_page(client: Client, ada: User) -> None:
+    User.objects.bulk_create(User(email=f"u{n:03}@tests.example", first_name=f"U{n:03}") for n in range(60))
+
+    response = client.get("/users/")
+    on_page = re.search(r"id=\"tick-page\".*?hx-vals='{\"of\": \[([\d,]+)\]}'", response.content.decode())
+    assert on_page
+    page = on_page[1].split(",")
+    answer = client.post(TICKS, {"of": page, "user": page}, headers=HTMX)
+
+    assert "Select the 50 users on this page" in shown(response)
+    assert "50 selected" in shown(answer)
+
+
+def test_select_all_takes_everyone_the_filter_and_search_find_on_all_pages(client: Client, ada: User) -> None:
+    User.objects.bulk_create(User(email=f"u{n:03}@tests.example", first_name="Grace") for n in range(70))
+    make_user("Alan Turing")
+
+    response = client.get("/users/?search=grace&role=MEMBER")
+    answer = client.post(f"{EVERYONE}?search=grace&role=MEMBER", headers=HTMX)
+
+    assert "Select all 70" in shown(response)
+    assert "70 selected everyone with Role: Member, Search: “grace”" in shown(answer)
+    assert len(names(answer)) == answer.content.count(b" checked ") == 50
+    assert "Alan Turing" not in selected(ada)
+
+
+def test_single_ones_are_unticked_from_everyone(client: Client, ada: User) -> None:
+    grace, _alan = make_user("Grace Hopper"), make_user("Alan Turing")
+    client.post(EVERYONE, headers=HTMX)
+
+    response = tick(client, grace, ticked=False)
+
+    assert "2 selected everyone, except 1" in shown(response)
+    assert selected(ada) == {"Ada Admin", "Alan Turing"}
+
+
+def test_select_all_never_takes_more_than_was_asked_for(client: Client, ada: User) -> None:
+    grace = make_user("Grace Hopper")
+    tick(client, grace)
+
+    response = client.post(f"{EVERYONE}?role=KING", headers=HTMX)
+
+    assert response.status_code == 422
+    assert "There is no Role “KING”" in shown(response)
+    assert selected(ada) == {"Grace Hopper"}
+
+
+def test_the_selection_is_cleared(client: Client, ada: User) -> None:
+    client.post(EVERYONE, headers=HTMX)
+
+    response = client.post(CLEAR, headers=HTMX)
+
+    assert "Nobody selected" in shown(response)
+    assert b" checked " not in response.content
+    assert selected(ada) == set()
+
+
+def test_users_out_of_scope_or_unknown_are_never_counted(client: Client) -> None:
+    sales = make_group("Sales")
+    grace, alan = make_user("Grace Hopper", groups=[sales]), make_user("Alan Turing")
+    max_manager = make_user("Max Manager", role=Role.MANAGER, manages=[sales])
+    client.force_login(max_manager)
+
+    ids = [grace.pk, alan.pk, 99999999, -1, "x", "9" * 30]
+    response = client.post(TICKS, {"of": ids, "user": ids}, headers=HTMX)
+
+    assert "1 selected" in shown(response)
+    assert selected(max_manager) == {"Grace Hopper"}
+
+
+def test_ticks_of_one_admin_are_not_those_of_another(client: Client, ada: User) -> None:
+    tick(client, make_user("Grace Hopper"))
+    client.force_login(make_user(role=Role.ADMIN))
+
+    assert "Nobody selected" in shown(client.get("/users/"))
+
+
+@pytest.mark.parametrize("many", [501, 10_000])
+def test_too_many_ids_at_once_are_refused_politely(client: Client, ada: User, many: int) -> None:
+    ids = list(range(many))
+
+    response = client.post(TICKS, {"of": ids, "user": ids}, headers=HTMX)
+
+    assert response.status_code in (400, 422)
+    assert "use “Select all” instead" in shown(response)
+    assert selected(ada) == set()
+
+
+def test_nothing_posted_changes_nothing(client: Client, ada: User) -> None:
+    response = client.post(TICKS, headers=HTMX)
+
+    assert response.status_code == 200
+    assert "Nobody selected" in shown(response)
+
+
+def test_without_javascript_select_all_and_clear_come_back_to_the_list(client: Client, ada: User) -> None:
+    make_user("Grace Hopper")
+
+    assert client.post(f"{EVERYONE}?search=grace")["Location"] == "/users/?search=grace"
+    assert selected(ada) == {"Grace Hopper"}
+    assert client.post(f"{CLEAR}?search=grace")["Location"] == "/users/?search=grace"
+    assert selected(ada) == set()
+
+
+def test_manage_products_is_disabled_while_nobody_is_selected(client: Client, ada: User) -> None:
+    before, after = client.get("/users/"), tick(client, make_user("Grace Hopper"))
+
+    assert re.search(rb'id="manage-products" disabled', before.content)
+    assert not re.search(rb'id="manage-products" disabled', after.content)
+
+
+@pytest.mark.parametrize("address", [TICKS, EVERYONE, CLEAR])
+def test_choosing_takes_a_post_from_who_may_assign_products(client: Client, address: str) -> None:
+    assert client.get(address).status_code == 405
+    assert client.post(address).status_code == 302  # to sign in
+    client.force_login(make_user(role=Role.SUPPORT))
+    assert client.post(address).status_code == 403
+
+
+def test_support_reads_the_list_and_ticks_nothing(client: Client) -> None:
+    client.force_login(make_user("Sue Support", role=Role.SUPPORT))
+
+    response = client.get("/users/")
+
+    assert names(response) == ["Sue Support"]
+    assert b'type="checkbox"' not in response.content
+    assert "Manage products" not in shown(response)
+
+
+def test_the_list_is_read_with_get(client: Client, ada: User) -> None:
+    assert client.post("/users/").status_code == 405
