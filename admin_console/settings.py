@@ -120,10 +120,10 @@ CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_CONCURRENCY = 2
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
-CELERY_BEAT_SCHEDULER = "admin_console.celery:ConsoleScheduler"
-# What a crash, a lost message or a lost broker left behind is started again by these. Unread ones expire: they never pile up.
+# What a crash, a lost message or a lost broker left behind is started again by these, which the launcher rings (seconds).
+# Unread ones expire: they never pile up.
 CELERY_BEAT_SCHEDULE = {
-    "products": {"task": "products.tasks.sweep", "schedule": 10, "options": {"expires": 10}},
+    "products": {"task": "products.tasks.sweep", "schedule": 5, "options": {"expires": 5}},
     "notifications": {"task": "notifications.tasks.sweep", "schedule": 5, "options": {"expires": 5}},
 }
 
@@ -226,7 +226,12 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = HOME / "static"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    # Compressing takes 12 s, which is worth it over a network only.
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        if PRODUCTION
+        else "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
+    },
 }
 
 SECURE_CSP = {

@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 TRIES = 3  # of a transaction that the database asks to repeat (deadlock, serialization)
 ATTEMPTS = 5  # of a batch, counted before the work, so that one that kills its worker ends too
-LEASE = "60 seconds"
+LEASE = "10 seconds"  # of a batch; what counts is the wait for its locks, for once it has them nobody can take it over
 
 
 # Choosing users
