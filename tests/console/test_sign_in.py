@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import SESSION_KEY
-from django.core import mail
 from django.core.cache import cache
 from django.test import Client
 from django.urls import NoReverseMatch, reverse
 
+from notifications.models import Notification
 from tests.factories import give, make_user
 from users.models import LastSeen, Role, User
 
@@ -164,6 +164,19 @@ def test_a_new_password_is_chosen_by_a_link_sent_by_email(client: Client) -> Non
     assert sign_in(client, password="a new battery staple").status_code == 302
 
 
+def test_the_link_is_owed_like_every_email_in_the_language_of_its_reader(client: Client) -> None:
+    ada = person(language="fr")
+
+    client.post(reverse("account_reset_password"), {"email": "ada@tests.example"})
+
+    owed = Notification.objects.get()
+    assert (owed.user, owed.language, owed.state) == (ada, "fr", "QUEUED")
+    assert owed.message
+    assert "/accounts/password/reset/key/" in owed.message["text"]
+    assert "/accounts/password/reset/key/" in owed.message["html"]
+    assert "\n" not in owed.message["subject"]
+
+
 def test_a_link_works_once(client: Client) -> None:
     ada = person()
     client.post(reverse("account_reset_password"), {"email": "ada@tests.example"})
@@ -179,7 +192,7 @@ def test_an_unknown_address_is_answered_the_same_and_gets_no_email(client: Clien
     response = client.post(reverse("account_reset_password"), {"email": "nobody@tests.example"})
 
     assert response["Location"] == reverse("account_reset_password_done")
-    assert not mail.outbox
+    assert not Notification.objects.exists()
 
 
 def test_a_weak_new_password_is_refused(client: Client) -> None:
@@ -204,4 +217,6 @@ def test_the_pages_open(client: Client, name: str) -> None:
 
 def reset_letter() -> str:
     """Return the text of the email with the link."""
-    return str(mail.outbox[-1].body)
+    message = Notification.objects.latest("id").message
+    assert message
+    return str(message["text"])
