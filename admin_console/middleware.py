@@ -9,6 +9,7 @@ from django.utils.cache import add_never_cache_headers
 from django.utils.timezone import now
 
 from users import actions
+from users.models import User
 
 SEEN_AT = "seen_at"
 SEEN_EVERY = timedelta(hours=1)
@@ -26,15 +27,15 @@ class SignedInMiddleware:
             return response
         if request.user.is_authenticated:
             add_never_cache_headers(response)
-            _note_seen(request)
+            _note_seen(request, request.user)
         elif SESSION_KEY in request.session:
             request.session.flush()  # deactivated, or a Member who was suspended meanwhile
         return response
 
 
-def _note_seen(request: HttpRequest) -> None:
+def _note_seen(request: HttpRequest, user: User) -> None:
     """Write the user's last-seen time, at most hourly: the session remembers when it was last written."""
     seen_at, at = request.session.get(SEEN_AT, 0), now()
     if at.timestamp() - seen_at >= SEEN_EVERY.total_seconds():
-        actions.seen(user=request.user, now=at)
+        actions.seen(user=user, now=at)
         request.session[SEEN_AT] = int(at.timestamp())

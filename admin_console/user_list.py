@@ -198,7 +198,10 @@ def _sorted(users: QuerySet[User], sort: str, groups_in_order: list[int]) -> Que
         "seen": lambda: F("last_seen__at"),
     }[column]()
     # Never seen is longest ago; in no group comes last either way.
-    never = {"seen": {"nulls_last": descending or None, "nulls_first": not descending or None}, "group": {"nulls_last": True}}
+    never: dict[str, dict[str, Any]] = {
+        "seen": {"nulls_last": descending or None, "nulls_first": not descending or None},
+        "group": {"nulls_last": True},
+    }
     return users.order_by(OrderBy(by, descending=descending, **never.get(column, {})), "-id" if descending else "id")
 
 

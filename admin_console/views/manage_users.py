@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.timezone import now
@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 from django_htmx.http import push_url, replace_url
 
-from admin_console.access import requires
+from admin_console.access import Request, requires
 from admin_console.user_list import CATEGORIES, COLUMNS, Choices, UserList, View, wanted_values
 from admin_console.views.errors import failed
 from products import actions
@@ -26,7 +26,7 @@ MOST_TICKS = 500  # posted at once
 
 @require_GET
 @requires(Capability.VIEW_USERS)
-def manage_users(request: HttpRequest) -> HttpResponse:
+def manage_users(request: Request) -> HttpResponse:
     """Show the list that the URL's query asks for; to htmx, the part of the page that it targets."""
     choices = Choices.of(request.user)
     view = View.from_query(request.GET, choices)
@@ -43,7 +43,7 @@ def manage_users(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 @requires(Capability.ASSIGN_PRODUCTS)
-def tick_users(request: HttpRequest) -> HttpResponse:
+def tick_users(request: Request) -> HttpResponse:
     """Tick those of the users `of` who are among the `user`s posted, untick the others; show the bar of the selection.
 
     Without JavaScript the whole page is posted (`shown`), and the dialog comes next.
@@ -64,7 +64,7 @@ def tick_users(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 @requires(Capability.ASSIGN_PRODUCTS)
-def select_all(request: HttpRequest) -> HttpResponse:
+def select_all(request: Request) -> HttpResponse:
     """Select everyone whom the filter and search in the URL find, on all pages."""
     choices = Choices.of(request.user)
     view = View.from_query(request.GET, choices)
@@ -76,7 +76,7 @@ def select_all(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 @requires(Capability.ASSIGN_PRODUCTS)
-def clear_selection(request: HttpRequest) -> HttpResponse:
+def clear_selection(request: Request) -> HttpResponse:
     """Untick everybody."""
     choices = Choices.of(request.user)
     view = View.from_query(request.GET, choices)
@@ -84,7 +84,7 @@ def clear_selection(request: HttpRequest) -> HttpResponse:
     return _listed(request, view, choices) if request.htmx else redirect(reverse("manage_users") + view.query())
 
 
-def _listed(request: HttpRequest, view: View, choices: Choices) -> HttpResponse:
+def _listed(request: Request, view: View, choices: Choices) -> HttpResponse:
     """Return the page, or for htmx its list with the parts around it that follow from it."""
     listing = UserList(request.user, view, choices, now=now())
     draft = selection_draft(request.user, now=listing.now)
@@ -103,7 +103,7 @@ def _listed(request: HttpRequest, view: View, choices: Choices) -> HttpResponse:
     return render(request, TEMPLATE + ("#refresh" if request.htmx else ""), context)
 
 
-def _narrowing(request: HttpRequest, view: View, choices: Choices) -> dict[str, Any]:
+def _narrowing(request: Request, view: View, choices: Choices) -> dict[str, Any]:
     """Return what the filter drop-downs show: the categories, and the values of the chosen one that are not yet taken."""
     category = request.GET.get("category")
     category = category if category in CATEGORIES else "group"
@@ -120,7 +120,7 @@ def _narrowing(request: HttpRequest, view: View, choices: Choices) -> dict[str, 
     }
 
 
-def _selected(request: HttpRequest, draft: SelectionDraft, choices: Choices | None = None) -> dict[str, Any]:
+def _selected(request: Request, draft: SelectionDraft, choices: Choices | None = None) -> dict[str, Any]:
     """Return what the bar shows: how many are selected, counted by the code that a change resolves them with."""
     selection = Selection.of_draft(draft)
     return {
