@@ -47,7 +47,7 @@ def queue(source: str, params: Sequence[Any]) -> int:
             LEFT JOIN unnest(%s::text[], %s::smallint[]) lanes (kind, lane) USING (kind)
             ORDER BY owed.user_id
             ON CONFLICT (user_id, kind, about) DO NOTHING
-            """,  # noqa: S608  # the caller's own SELECT
+            """,  # the caller's own SELECT
             [*params, list(emails.KINDS), [kind.lane for kind in emails.KINDS.values()]],
         )
         return int(cursor.rowcount)
@@ -121,7 +121,7 @@ def _compose(batch: Batch, now: datetime) -> deque[tuple[Notification, Letter]]:
 
 
 def _send(batch: Batch, letters: deque[tuple[Notification, Letter]]) -> None:
-    """Send the letters over one connection; over a few when it breaks. Raises ServerUnavailableError, then the rest has no fate."""
+    """Send the letters over one connection, or a few when it breaks. Raises ServerUnavailableError; then the rest has no fate."""
     until, words = time.monotonic() + BUDGET, ""
     for _connection in range(CONNECTIONS):
         if not letters or time.monotonic() > until:

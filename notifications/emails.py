@@ -135,9 +135,7 @@ def _letter(notification: Notification, reader: User | None, facts: Hashable, no
         composed = _composed(template, language_of(reader), facts, settings.ORGANISATION_NAME, sender)
     envelope = parseaddr(sender)[1]
     domain = envelope.rpartition("@")[2] or "localhost"
-    message_id = (
-        notification.message_id or f"<{notification.kind.lower()}.{notification.about}.{notification.user_id}@{domain}>"
-    )
+    message_id = notification.message_id or f"<{notification.kind.lower()}.{notification.about}.{notification.user_id}@{domain}>"
     headers = f"To: {to}\r\nMessage-ID: {message_id}\r\nDate: {format_datetime(now)}\r\n"
     return Letter(
         sender=envelope,
@@ -193,12 +191,12 @@ def _encoded(subject: str, text: str, html_: str, language: str, sender: str) ->
     message = EmailMessage(policy=SMTP)
     message["From"] = sender
     message["Subject"] = subject = _one_line(subject)
-    message["Content-Language"] = language
     message["Auto-Submitted"] = "auto-generated"
     message["X-Auto-Response-Suppress"] = "All"
     message.set_content(_tidied(text), cte="quoted-printable")
     if html_:
         message.add_alternative(html_.strip() + "\n", subtype="html", cte="quoted-printable")
+    message["Content-Language"] = language  # not before: add_alternative takes every Content- header for the first part's
     pieces = tuple(message.as_bytes().split(_READER.encode()))
     if len(pieces) != 1 + text.count(_READER) + html_.count(_READER):
         raise ValueError("the reader's name has to stand at the beginning of a short line of the template")

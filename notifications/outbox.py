@@ -133,7 +133,7 @@ def is_paused(now: datetime) -> bool:
 def pause(words: str, now: datetime) -> timedelta:
     """Remember that the mail server is not available; return how long everybody waits, longer each time."""
     server, _new = MailServer.objects.get_or_create(id=1)
-    wait = min(FIRST_PAUSE * 2 ** min(server.failures, 10), LONGEST_PAUSE) * random.uniform(0.8, 1.2)  # noqa: S311
+    wait: timedelta = min(FIRST_PAUSE * 2 ** min(server.failures, 10), LONGEST_PAUSE) * random.uniform(0.8, 1.2)  # noqa: S311
     server.down_since = server.down_since or now
     server.failures, server.next_try_at, server.last_words = server.failures + 1, now + wait, words
     server.save()

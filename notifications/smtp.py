@@ -8,6 +8,7 @@ import smtplib
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from django.core.mail import mailers
 
@@ -50,7 +51,7 @@ class ConnectionLostError(Exception):
 @contextlib.contextmanager
 def connected() -> Iterator[smtplib.SMTP]:
     """Yield a connection to the mail server of the settings. Raises ServerUnavailableError."""
-    mailer = mailers.default
+    mailer: Any = mailers.default
     try:
         mailer.open()
         server: smtplib.SMTP = mailer.connection

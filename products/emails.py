@@ -73,8 +73,8 @@ def change_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
     facts: dict[int, Hashable] = {}
     for notification in notifications:
         if span := spans.get((notification.user_id, notification.about)):
-            before, after = map(set, span)
-            facts[notification.id] = ChangeFacts(named(after - before), named(before - after), named(after))
+            had, has = set(span[0]), set(span[1])
+            facts[notification.id] = ChangeFacts(named(has - had), named(had - has), named(has))
     return facts
 
 
@@ -86,9 +86,7 @@ def onboarding_facts(notifications: Sequence[Notification]) -> dict[int, Hashabl
 
 GUIDES = {
     "meeting": Guide(
-        _(
-            "With GoTo Meeting you meet online: everyone sees the same screen, talks and sees each other, from a browser or a phone."
-        ),
+        _("With GoTo Meeting you meet online: everyone sees the same screen and each other, from a browser or a phone."),
         (
             _("Sign in with your work email address and choose “Meet now” to try it alone: check your microphone and camera."),
             _("Schedule your first meeting and send the invitation: your guests join with its link and need no account."),

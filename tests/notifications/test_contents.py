@@ -1,0 +1,161 @@
+"""What the emails say, in whose language, and that nothing in a name becomes more than a name."""
+
+import re
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from notifications import actions, emails
+from notifications.models import Notification
+from products.models import Product
+from tests.factories import change, give, make_user, product
+from tests.mail import Received, ScriptedServer
+from tests.notifications.test_delivery import NOW, deliver, owe
+from users.models import Role, User
+
+pytestmark = pytest.mark.django_db
+
+HOSTILE = 'Eve\r\nBcc: all@evil.example <script>alert(1)</script> {{7*7}} {% now "Y" %} %(reader)s &amp;'
+
+
+def changed(server: ScriptedServer, user: User, *codes: str, **asked: Any) -> Received:
+    """Change the user's products to these; return the change email."""
+    before = len(server.messages)
+    change(make_user(role=Role.ADMIN), [user], *codes, **asked)
+    deliver()
+    [found] = [m for m in server.messages[before:] if m.message["Message-ID"].startswith("<change.")]
+    return found
+
+
+class TestChangeEmail:
+    def test_it_tells_what_is_new_what_is_gone_and_what_is_left(self, smtp_script: ScriptedServer) -> None:
+        grace = give(make_user("Grace Hopper"), "meeting", "webinar")
+
+        with override_settings(ORGANISATION_NAME="Hopper & Söhne"):
+            received = changed(smtp_script, grace, "meeting", "rescue")
+
+        assert received.message["Subject"] == "Your product access at Hopper & Söhne has changed"
+        words = [" ".join(re.sub("<[^>]+>", " ", part).split()) for part in (received.text, received.html)]
+        for text in (words[0].replace(" + ", " ").replace(" - ", " ").replace(" * ", " "), re.sub("[+−•] ", "", words[1])):
+            text = text.replace("&amp;", "&")
+            assert "Hello Grace Hopper, An administrator of Hopper & Söhne has changed which products you can use." in text
+            assert "New for you: Rescue No longer available to you: GoTo Webinar" in text
+            assert "What you can use now: GoTo Meeting Rescue" in text
+            assert "suspended" not in text
+
+    def test_when_nothing_is_left_it_says_that_access_is_suspended(self, smtp_script: ScriptedServer) -> None:
+        received = changed(smtp_script, give(make_user(), "meeting"))
+
+        assert received.message["Subject"] == "Your product access at Your organisation is suspended"
+        for part in (received.text, received.html):
+            assert "You have no products any more, so your access is suspended" in part
+            assert "What you can use now" not in part
+
+    def test_it_is_written_in_the_readers_language(self, smtp_script: ScriptedServer) -> None:
+        received = changed(smtp_script, give(make_user("Zoé Lefèvre", language="fr"), "meeting"))
+
+        assert received.message["Subject"] == "Votre accès aux produits est suspendu (Your organisation)"
+        assert received.message["Content-Language"] == "fr"
+        assert "Bonjour Zoé Lefèvre," in received.text
+        assert "votre accès est donc suspendu" in received.text
+        assert '<html lang="fr">' in received.html
+        assert "votre accès est donc suspendu" in received.html
+
+    @pytest.mark.parametrize(
+        ("reader", "organisation", "written"), [("fr", "en", "fr"), ("", "fr", "fr"), ("nl", "en", "en"), ("nl", "fr", "fr")]
+    )
+    def test_a_language_without_a_catalogue_falls_back(self, settings: Any, reader: str, organisation: str, written: str) -> None:
+        settings.LANGUAGE_CODE = organisation
+
+        if reader in emails.languages():
+            written = reader
+        assert emails.language_of(User(language=reader)) == written
+
+
+class TestOnboardingEmail:
+    @pytest.mark.parametrize("code", ["meeting", "webinar", "training", "openvoice", "rescue"])
+    @pytest.mark.parametrize("language", ["en", "fr"])
+    def test_it_says_how_to_start(self, smtp_script: ScriptedServer, code: str, language: str) -> None:
+        owe(make_user("Grace Hopper", language=language), code=code)
+
+        deliver()
+
+        [received] = smtp_script.messages
+        name = product(code).name
+        assert received.message["Subject"] == {"en": f"How to start with {name}", "fr": f"Bien démarrer avec {name}"}[language]
+        for number in "123":
+            assert f"  {number}. " in received.text
+        if code != "rescue":
+            assert f"https://support.goto.com/{code}" in received.text
+            assert f">https://support.goto.com/{code}</a>" in received.html  # the link shows its host
+
+    def test_it_is_sent_once_in_a_life(self, smtp_script: ScriptedServer) -> None:
+        grace = make_user()
+
+        for codes in (["meeting"], [], ["meeting"]):
+            changed(smtp_script, grace, *codes)
+
+        assert Notification.objects.filter(user=grace, kind="ONBOARDING").count() == 1
+
+    def test_it_is_sent_even_without_notifying(self, smtp_script: ScriptedServer) -> None:
+        change(make_user(role=Role.ADMIN), [make_user()], "meeting", "rescue", notify=False)
+
+        deliver()
+
+        assert [m.message["Subject"] for m in smtp_script.messages] == ["How to start with GoTo Meeting"]
+
+
+class TestEveryEmail:
+    def test_headers(self, smtp_script: ScriptedServer) -> None:
+        grace = give(make_user(email="grace@people.example"), "meeting")
+        received = changed(smtp_script, grace).message
+
+        about = Notification.objects.get().about
+        assert received["Message-ID"] == f"<change.{about}.{grace.pk}@127.0.0.1>"
+        assert received["From"] == "console@127.0.0.1"
+        assert received["To"] == "grace@people.example"
+        assert received["Auto-Submitted"] == "auto-generated"
+        assert received["X-Auto-Response-Suppress"] == "All"
+        assert received["Date"].datetime == NOW.replace(microsecond=0)
+
+    @pytest.mark.parametrize("language", ["en", "fr"])
+    def test_it_is_small_self_contained_and_travels_in_short_lines(self, smtp_script: ScriptedServer, language: str) -> None:
+        received = changed(smtp_script, give(make_user("😀" * 60, language=language), *["meeting", "webinar"]), "rescue")
+
+        assert "😀" * 60 in received.text
+        assert len(received.raw) < 100_000
+        assert max(len(line) for line in received.raw.split(b"\r\n")) < 100
+        assert b"\n" not in received.raw.replace(b"\r\n", b"")
+        assert not re.search(r"<(img|link|script|iframe|form)|src=|url\(|@import", received.html, re.IGNORECASE)
+        assert '<meta name="color-scheme" content="light dark">' in received.html
+
+    def test_a_hostile_name_stays_a_name(self, smtp_script: ScriptedServer) -> None:
+        grace = give(make_user(), "meeting")
+        User.objects.filter(pk=grace.pk).update(first_name=HOSTILE[:60], last_name=HOSTILE[60:])
+        Product.objects.filter(code="meeting").update(name="<b>Meet</b>\r\nBcc: x@evil.example {{ facts }}")
+
+        with override_settings(ORGANISATION_NAME="<i>Org</i>\r\nBcc: y@evil.example {{7*7}}"):
+            received = changed(smtp_script, grace)
+
+        assert received.recipients == [grace.email]
+        assert "Bcc" not in received.message
+        assert set(received.message.keys()) == {
+            *("To", "Message-ID", "Date", "From", "Subject", "Content-Language", "Auto-Submitted"),
+            *("X-Auto-Response-Suppress", "MIME-Version", "Content-Type"),
+        }
+        assert "<script>" not in received.html
+        assert "&lt;script&gt;" in received.html
+        assert not re.search("<b>|<i>", received.html)
+        assert "Eve Bcc: all@evil.example <script>" in received.text
+        for part in (received.text, received.html):
+            assert "{{7*7}}" in part
+            assert "49" not in part.replace("&#x", "")
+            assert "%(reader)s" in part
+
+    def test_a_line_that_begins_with_a_dot_arrives(self, smtp_script: ScriptedServer) -> None:
+        actions.queue_message(user=make_user(), subject="Dots", text=".\n..two\n.end", html="", now=NOW)
+
+        deliver()
+
+        assert smtp_script.messages[0].text == ".\n..two\n.end\n"
