@@ -14,7 +14,9 @@ from django.utils.timesince import timesince
 from django.utils.timezone import localtime, now
 from django.utils.translation import gettext as _
 
+from notifications.queries import backlog
 from products.models import Product
+from products.queries import unfinished
 from users.models import Capability, User
 from users.queries import Status, can
 
@@ -61,6 +63,15 @@ def navigation(context: template.Context) -> list[Link]:
     ]
     found = [(label, _url(name)) for label, name, allowed in pages if allowed]
     return [Link(label, url, request.path.startswith(url)) for label, url in found if url]
+
+
+@register.inclusion_tag("components/banners.html", takes_context=True)
+def banners(context: template.Context) -> dict[str, Any]:
+    """Show what whoever opens the console should know: emails that are late, a change of theirs that is still running."""
+    reader = context["request"].user
+    if not can(reader, Capability.VIEW_USERS):
+        return {}
+    return {"backlog": backlog(now()), "running": unfinished().filter(actor=reader).last()}
 
 
 @register.simple_tag(takes_context=True)
