@@ -100,9 +100,12 @@ for (const name of ["htmx:sendError", "htmx:timeout"]) {
   });
 }
 
-/* Keyboard focus must not fall back to the top of the page when what had it was swapped away (a removed chip). */
+/* data-focus: where keyboard focus goes when what had it was swapped away (a removed chip), instead of the top of the page. */
+let focused = null;
+body.addEventListener("htmx:beforeSwap", () => { focused = document.activeElement; });
 body.addEventListener("htmx:afterSettle", () => {
-  if (document.activeElement === body) document.querySelector("[data-focus]")?.focus({ preventScroll: true });
+  if (focused && !focused.isConnected && document.activeElement === body) document.querySelector("[data-focus]")?.focus({ preventScroll: true });
+  focused = null;
 });
 
 showTheme();
