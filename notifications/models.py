@@ -1,11 +1,16 @@
 """What is owed by mail: the outbox, what we know of the mail server, and the messages that the built-in mail sink received."""
 
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import Literal
+
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 
@@ -102,3 +107,31 @@ class SinkMessage(models.Model):
     sender = models.TextField()
     recipients = ArrayField(models.TextField())
     raw = models.BinaryField()
+
+    @cached_property
+    def message(self) -> EmailMessage:
+        """The message, parsed."""
+        return message_from_bytes(bytes(self.raw), policy=policy.default)
+
+    @property
+    def subject(self) -> str:
+        return str(self.message["Subject"] or "")
+
+    @property
+    def text(self) -> str:
+        """Its text part; empty when it has none."""
+        return self._part("plain")
+
+    @property
+    def html(self) -> str:
+        """Its HTML part; empty when it has none."""
+        return self._part("html")
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """Its headers in the order of the message."""
+        return [(name, str(value)) for name, value in self.message.items()]
+
+    def _part(self, subtype: Literal["plain", "html"]) -> str:
+        body = self.message.get_body((subtype,))
+        return str(body.get_content()) if body else ""
