@@ -330,7 +330,7 @@ WITH added AS (
            coalesce(time_zone, ''), coalesce(role, 'MEMBER'), true, %(now)s
     FROM people_line WHERE user_id IS NULL ORDER BY line
     RETURNING id, email
-) UPDATE people_line l SET user_id = added.id FROM added WHERE added.email = l.email
+) UPDATE people_line l SET user_id = added.id, differs = true FROM added WHERE added.email = l.email
 """
 ADD_GROUPS = """
 INSERT INTO users_usergroup (name, parent_id)
@@ -339,11 +339,11 @@ LEFT JOIN users_usergroup g ON lower(g.name) = new.above
 """
 LEAVE_GROUPS = """
 DELETE FROM users_groupmembership m USING people_line l, users_usergroup g
-WHERE m.user_id = l.user_id AND g.id = m.group_id AND NOT lower(g.name) = ANY(l.groups)
+WHERE l.differs AND m.user_id = l.user_id AND g.id = m.group_id AND NOT lower(g.name) = ANY(l.groups)
 """
 JOIN_GROUPS = """
 INSERT INTO users_groupmembership (user_id, group_id)
 SELECT l.user_id, g.id FROM people_line l CROSS JOIN unnest(l.groups) AS wanted(name)
 JOIN users_usergroup g ON lower(g.name) = wanted.name
-ORDER BY l.user_id, g.id ON CONFLICT DO NOTHING
+WHERE l.differs ORDER BY l.user_id, g.id ON CONFLICT DO NOTHING
 """
