@@ -14,7 +14,6 @@ from typing import Any
 
 from celery import Celery, signals
 from celery.app.amqp import AMQP
-from celery.beat import Scheduler
 from celery.contrib.django.task import DjangoTask
 from kombu.connection import Connection
 from kombu.exceptions import KombuError
@@ -97,16 +96,6 @@ class ConsoleAMQP(AMQP):
     Connection = PatientConnection
 
 
-class ConsoleScheduler(Scheduler):
-    """Celery beat's schedule, kept in memory: every entry is quick and due soon, so there is nothing to remember."""
-
-    producer = None  # ConsoleTask brings its own, which does not wait for a lost broker.
-
-    def setup_schedule(self) -> None:
-        """Take the entries of the settings."""
-        self.merge_inplace(self.app.conf.beat_schedule)
-
-
 class ConsoleCelery(Celery):
     amqp_cls = "admin_console.celery:ConsoleAMQP"
     task_cls = ConsoleTask
@@ -119,13 +108,28 @@ app.autodiscover_tasks()
 publisher = Publisher(app)
 
 
+class Ticker:
+    """Rings for the periodic tasks of the settings. A process of its own (celery beat) for this would cost 100 MB."""
+
+    def __init__(self) -> None:
+        self._due: dict[str, float] = {}
+        app.loader.import_default_modules()
+
+    def ring(self) -> None:
+        """Publish what is due; call it a few times a second."""
+        now = time.monotonic()
+        for name, entry in app.conf.beat_schedule.items():
+            if now >= self._due.get(name, 0):
+                self._due[name] = now + entry["schedule"]
+                app.tasks[entry["task"]].apply_async(**entry["options"])
+
+
 @signals.setup_logging.connect
 def keep_logging(**_: Any) -> None:
     """Keep Django's logging: a receiver of this signal stops Celery from setting up its own."""
 
 
 @signals.worker_ready.connect
-@signals.beat_init.connect
 def say_ready(**_: Any) -> None:
     """Tell whoever started this process that it is ready."""
     if path := os.environ.get("CONSOLE_READY_FILE"):

@@ -14,7 +14,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,16 +41,21 @@ class Account:
 
 def sockets_folder(home: Path) -> Path:
     """Return the folder for the sockets of the console whose state is in `home`: short, for a socket's path has 107 bytes."""
-    name = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"admin-console-{name}"
+    # Not TMPDIR: two shells of one machine have to agree about it.
+    return Path("/tmp") / f"admin-console-{short_name(home)}"  # noqa: S108
 
 
-def kept_secret(path: Path) -> str:
-    """Return the secret kept in `path`, made at the first call (readable by its owner only)."""
+def short_name(home: Path) -> str:
+    """Return a short name for the console whose state is in `home`."""
+    return hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
+
+
+def kept_secret(path: Path, size: int = 50) -> str:
+    """Return the secret kept in `path`, made at the first call of `size` random bytes (readable by its owner only)."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(50))
+            file.write(secrets.token_urlsafe(size))
     except FileExistsError:
         pass
     return path.read_text()
@@ -71,10 +75,10 @@ def server_account() -> Account | None:
 
 
 def can_reach(path: Path, account: Account | None) -> bool:
-    """Tell whether `account` may enter every folder above `path` and read or run it."""
+    """Tell whether `account` may enter every folder above `path` and enter or run `path` itself."""
     if account is None:
-        return os.access(path, os.R_OK | os.X_OK)
-    test = subprocess.run(["test", "-r", path, "-a", "-x", path], user=account.uid, group=account.gid, extra_groups=[], cwd="/")
+        return os.access(path, os.X_OK)
+    test = subprocess.run(["test", "-x", path], user=account.uid, group=account.gid, extra_groups=[], cwd="/")
     return test.returncode == 0
 
 
@@ -226,6 +230,24 @@ class Postgres:
             raise StartError(f"PostgreSQL's initdb failed: {done.stderr.strip().splitlines()[-1:]}")
         unfinished.rename(self.data)
         return True
+
+    def forget_earlier(self, seconds: float = 60) -> None:
+        """Wait for a server that an earlier, killed launcher left stopping, and remove what tells that it still runs."""
+        note = self.data / "postmaster.pid"
+        until = time.monotonic() + seconds
+        while note.exists():
+            number = note.read_text().partition("\n")[0].strip()
+            try:
+                command = Path(f"/proc/{number}/cmdline").read_bytes()
+            except OSError:
+                command = b""
+            # Another process may have got its number meanwhile; then PostgreSQL would refuse to start.
+            if os.fsencode(self.data) not in command.split(b"\0"):
+                note.unlink(missing_ok=True)
+            elif time.monotonic() > until:
+                raise StartError(f"An earlier PostgreSQL (process {number}) still runs on {self.data}.")
+            else:
+                time.sleep(0.1)
 
     def command(self, options: Mapping[str, str]) -> list[str | Path]:
         """Return the command that runs the server with `options`, on its socket only."""

@@ -32,7 +32,7 @@ CONSOLE_URL = env.web_address(
 )
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "admin_console.apps.ReadingRoomConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.humanize",

@@ -83,3 +83,15 @@ def test_a_worker_takes_messages_and_works_on_the_same_database(worker: Worker, 
 def test_every_periodic_message_expires_before_the_next() -> None:
     for entry in celery.app.conf.beat_schedule.values():
         assert entry["options"]["expires"] <= entry["schedule"]
+
+
+def test_the_ticker_rings_what_is_due(monkeypatch: pytest.MonkeyPatch, broker: Broker) -> None:
+    entry = {"task": nothing.name, "schedule": 0.2, "options": {"expires": 1}}
+    monkeypatch.setitem(celery.app.conf, "beat_schedule", {"nothing": entry})
+    ticker = celery.Ticker()
+    ticker.ring()
+    ticker.ring()
+    assert broker.waiting() == 1
+    time.sleep(0.2)
+    ticker.ring()
+    assert broker.waiting() == 2
