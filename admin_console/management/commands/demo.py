@@ -15,11 +15,12 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--users", type=int, default=2_000, help="how many people (2,000)")
 
-    def handle(self, *, users: int, **options: Any) -> None:
+    def handle(self, *, users: int, verbosity: int, **options: Any) -> None:
         if users < 0:
             raise CommandError("--users is a number from 0.")
         try:
             make_demo(users=users, now=timezone.now())
         except NotEmpty as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(f"The demo organisation has {users} people.")
+        if verbosity:
+            self.stdout.write(f"The demo organisation has {users} people.")
