@@ -5,7 +5,7 @@ from django.contrib import admin
 from django.urls import path, re_path
 
 from admin_console.access import public
-from admin_console.views import account, errors, health, manage_users
+from admin_console.views import account, changes, errors, health, manage_products, manage_users, notifications, user
 
 urlpatterns = [
     path("healthz", health.healthz, name="healthz"),
@@ -17,6 +17,20 @@ urlpatterns = [
     path("users/selection/ticks/", manage_users.tick_users, name="tick_users"),
     path("users/selection/everyone/", manage_users.select_all, name="select_all_users"),
     path("users/selection/clear/", manage_users.clear_selection, name="clear_selection"),
+    # Manage products
+    path("users/products/", manage_products.manage_products, name="manage_products"),
+    path("users/products/preview/", manage_products.preview_changes, name="preview_changes"),
+    path("users/products/apply/", manage_products.apply_changes, name="apply_changes"),
+    # One user
+    path("users/<int:user_id>/", user.user, name="user"),
+    path("users/<int:user_id>/products/", user.user_products, name="user_products"),
+    # Changes
+    path("changes/", changes.changes, name="changes"),
+    path("changes/<int:change_id>/", changes.change, name="change"),
+    # Test inbox: only while the built-in mail sink is the mail server
+    path("inbox/", notifications.test_inbox, name="test_inbox"),
+    path("inbox/<int:message_id>/", notifications.test_inbox_message, name="test_inbox_message"),
+    path("inbox/<int:message_id>/html/", notifications.test_inbox_html, name="test_inbox_html"),
     # Signing in: of allauth only what is used here
     path("accounts/login/", public(allauth.login), name="account_login"),
     path("accounts/logout/", public(allauth.logout), name="account_logout"),

@@ -17,16 +17,26 @@ function prepare(root) {
 }
 body.addEventListener("htmx:load", (event) => prepare(event.detail.elt.parentElement ?? event.detail.elt));
 
-/* data-open: a <dialog> that the server sent opens as a modal one; closed, it leaves the page. data-close closes it. */
+/* data-open: a <dialog> that the server sent opens as a modal one; closed, it leaves the page, and the focus goes back to what
+   opened it, or what has come in its place. data-close closes it; outside of a dialog it is the link that it looks like. */
 function open(dialog) {
-  dialog.addEventListener("close", () => dialog.remove());
+  const opener = document.activeElement.id;
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    const back = opener && document.querySelector(`#${opener}:enabled`);
+    if (document.activeElement === body) (back || document.getElementById("main")).focus({ preventScroll: true });
+  });
   dialog.showModal();
 }
 body.addEventListener("close-dialog", () => all("dialog[open]").forEach((dialog) => dialog.close()));
 
 body.addEventListener("click", (event) => {
   const hook = (name) => event.target.closest(`[${name}]`);
-  if (hook("data-close")) hook("data-close").closest("dialog").close();
+  const dialog = hook("data-close")?.closest("dialog");
+  if (dialog) {
+    event.preventDefault();
+    dialog.close();
+  }
   if (hook("data-dismiss")) hook("data-dismiss").closest("[data-toast]").remove();
   if (hook("data-theme-choice")) chooseTheme(hook("data-theme-choice").dataset.themeChoice);
 });
@@ -89,9 +99,14 @@ function takeBack(event) {
   showChecked(group);
 }
 for (const name of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) body.addEventListener(name, takeBack);
+/* Under an open modal dialog the toasts of the page can neither be seen nor reached: it has a place of its own, data-toasts. */
+const placeOfToasts = () => document.querySelector("dialog[open] [data-toasts]") ?? document.getElementById("toasts");
+body.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.target?.id === "toasts") event.detail.target = placeOfToasts();
+});
 for (const name of ["htmx:sendError", "htmx:timeout"]) {
   body.addEventListener(name, () => {
-    const toasts = document.getElementById("toasts");
+    const toasts = placeOfToasts();
     if (!toasts.querySelector("[data-offline]")) {
       const toast = document.getElementById("offline").content.firstElementChild.cloneNode(true);
       toast.dataset.offline = "";

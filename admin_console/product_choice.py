@@ -1,0 +1,136 @@
+"""What an admin chooses products from: a box for each, how many of the users hold it, and what the choice would do."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from products.actions import ChangeRefused, Intent, check_intent
+from products.models import Mode, Product
+from products.queries import Preview, SeatNeed, catalogue, out_of_reach, preview
+from products.selection import Selection
+
+MODES = {
+    Mode.REPLACE: gettext_lazy("Everyone ends up with exactly the ticked products, whatever they had before."),
+    Mode.ADD: gettext_lazy("The ticked products are added. Nobody loses anything."),
+    Mode.REMOVE: gettext_lazy("The ticked products are removed. Everything else stays as it is."),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One product to tick: how many of the users (`held` of `of`) hold it, and why it may not be chosen, if so."""
+
+    product: Product
+    held: int
+    of: int
+    ticked: bool
+    mixed: bool  # some hold it, and it is left as it is
+    disabled: bool
+    why: str
+    seats: int | None  # None: as many as wanted
+    free: int
+
+
+class ProductChoice:
+    """The boxes and the preview for some users. Not told which are `ticked`, those are that everyone holds (Replace), or none."""
+
+    def __init__(
+        self, actor: Any, selection: Selection, *, mode: str, ticked: Iterable[int] | None, notify: bool, now: datetime
+    ) -> None:
+        self.actor, self.selection, self.mode, self.notify, self.now = actor, selection, mode, notify, now
+        self.products = catalogue()
+        self.locked = out_of_reach(actor)
+        self.ticked = frozenset(self._held_by_all() if ticked is None else ticked)
+        self.refusal: ChangeRefused | None = None
+        try:
+            self.preview = self._preview(check_intent(actor=actor, products=self.ticked, mode=mode))
+        except ChangeRefused as error:
+            self.refusal, self.preview = error, self._preview(self._nothing())
+
+    @property
+    def modes(self) -> list[tuple[Mode, str, str]]:
+        """The modes: value, word, what it does."""
+        return [(mode, mode.label, does) for mode, does in MODES.items()]
+
+    @cached_property
+    def choices(self) -> list[Choice]:
+        """The products in the order of the catalogue."""
+        return [self._choice(product) for product in self.products]
+
+    @property
+    def some_mixed(self) -> bool:
+        """Whether a box shows a dash."""
+        return any(choice.mixed for choice in self.choices)
+
+    @property
+    def losses(self) -> list[tuple[Product, int]]:
+        return self._by_product(self.preview.losses)
+
+    @property
+    def gains(self) -> list[tuple[Product, int]]:
+        return self._by_product(self.preview.gains)
+
+    @property
+    def onboarding(self) -> list[tuple[Product, int]]:
+        return self._by_product(self.preview.onboarding_emails)
+
+    @property
+    def seats(self) -> list[tuple[Product, SeatNeed]]:
+        names = {product.pk: product for product in self.products}
+        return [(names[need.product_id], need) for need in self.preview.seats]
+
+    def _held_by_all(self) -> list[int]:
+        if self.mode != Mode.REPLACE:
+            return []
+        now = self._preview(self._nothing())
+        return [product for product, held in now.holding.items() if held == now.changeable and product not in self.locked]
+
+    def _nothing(self) -> Intent:
+        return Intent(mode=self.mode, wanted=(), preserved=tuple(sorted(self.locked)))
+
+    def _preview(self, intent: Intent) -> Preview:
+        return preview(
+            self.selection,
+            actor=self.actor,
+            mode=intent.mode,
+            wanted=intent.wanted,
+            preserved=intent.preserved,
+            notify=self.notify,
+            now=self.now,
+        )
+
+    def _choice(self, product: Product) -> Choice:
+        held, of = self.preview.holding.get(product.pk, 0), self.preview.changeable
+        locked = product.pk in self.locked
+        why, disabled = self._why(product, locked=locked, held=held)
+        replacing = self.mode == Mode.REPLACE
+        seat = product.seat
+        return Choice(
+            product=product,
+            held=held,
+            of=of,
+            ticked=product.pk in self.ticked or (locked and replacing and 0 < held == of),
+            mixed=replacing and 0 < held < of and product.pk not in self.ticked,
+            disabled=disabled,
+            why=why,
+            seats=seat.seats,
+            free=max((seat.seats or 0) - seat.used - seat.reserved, 0),
+        )
+
+    def _why(self, product: Product, *, locked: bool, held: int) -> tuple[str, bool]:
+        """Return what restricts a product and whether that disables its box."""
+        if locked:
+            return _("Only an admin may grant or remove it. Who has it keeps it."), True
+        if not product.retired_at:
+            return "", False
+        if self.mode == Mode.REPLACE and held:
+            return _("Retired: ticked, who has it keeps it, and nobody else gets it."), False
+        return _("Retired: it can no longer be granted."), self.mode == Mode.ADD or not held
+
+    def _by_product(self, counts: Mapping[int, int]) -> list[tuple[Product, int]]:
+        return [(product, counts[product.pk]) for product in self.products if counts.get(product.pk)]

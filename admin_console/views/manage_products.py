@@ -1,0 +1,169 @@
+"""The dialog Manage products: choosing products for the selected users, the preview, and applying the change."""
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.conf import settings
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import get_object_or_404, render
+from django.utils.timezone import now
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_POST
+from django_htmx.http import reswap, retarget, trigger_client_event
+
+from admin_console.access import requires
+from admin_console.forms import ChangeForm
+from admin_console.product_choice import ProductChoice
+from admin_console.views.changes import Outcome, see_other
+from admin_console.views.errors import failed
+from products import actions
+from products.models import BulkChange, Mode, SelectionDraft
+from products.selection import Selection
+from products.tasks import ring_for
+from users.models import Capability, User
+
+TEMPLATE = "users/manage_products.html"
+# Beside which part of the form a refusal is told.
+BESIDE: Mapping[type[actions.ChangeRefused], str] = {
+    actions.UnknownProduct: "product",
+    actions.RetiredProduct: "product",
+    actions.NotAllowed: "product",
+    actions.SeatsShort: "product",
+    actions.ConfirmationNeeded: "confirmed",
+}
+STATUS: Mapping[type[actions.ChangeRefused], int] = {actions.KeyReused: 409, actions.NotAllowed: 403}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """For whom the dialog was opened: a selection draft, or the users of one page."""
+
+    selection: Selection
+    draft: SelectionDraft | None = None
+
+    @property
+    def user_ids(self) -> Iterable[int]:
+        """The ids that the form carries, none when it names a draft."""
+        return () if self.draft else self.selection.ids
+
+
+@require_GET
+@requires(Capability.ASSIGN_PRODUCTS)
+def manage_products(request: HttpRequest) -> HttpResponse:
+    """Open the dialog for a selection draft (or, without JavaScript, for some users), with what they hold now."""
+    form = ChangeForm.read(_opened(request.GET))
+    if sentence := _too_many(form):
+        return failed(request, 422, _("Too many users"), sentence)
+    chosen = _chosen(request.user, form, now())
+    choice = _choice(request.user, form, chosen, ticked=None)
+    if not choice.preview.selected:
+        return failed(request, 422, _("Nobody is selected"), _("No users are selected. Tick some users first."))
+    return _shown(request, form, chosen, choice, part="dialog")
+
+
+@require_POST
+@requires(Capability.ASSIGN_PRODUCTS)
+def preview_changes(request: HttpRequest) -> HttpResponse:
+    """Show what the choice would do. Once the mode is another, the ticks start anew, for they meant something else."""
+    form = ChangeForm.read(request.POST)
+    if sentence := _too_many(form):
+        return failed(request, 422, _("Too many users"), sentence)
+    chosen = _chosen(request.user, form, now())
+    if form.asked_mode == form.cleaned_data["shown"]:
+        return _shown(request, form, chosen, _choice(request.user, form, chosen, ticked=form.ticked), part="previewed")
+    response = _shown(request, form, chosen, _choice(request.user, form, chosen, ticked=None), part="chosen")
+    return retarget(reswap(response, "outerHTML"), "#choice") if request.htmx else response
+
+
+@require_POST
+@requires(Capability.ASSIGN_PRODUCTS)
+def apply_changes(request: HttpRequest) -> HttpResponse:
+    """Make the change and show its progress or result; refused, show the form again with the sentence beside its cause."""
+    form, at = ChangeForm.read(request.POST), now()
+    if sentence := _too_many(form):
+        return failed(request, 422, _("Too many users"), sentence)
+    chosen = _chosen(request.user, form, at)
+    change, status = requested(request.user, form, chosen.selection, at)
+    if change is None:
+        ticked = form.ticked if form.asked_mode == form.cleaned_data["shown"] else None
+        choice = _choice(request.user, form, chosen, ticked=ticked)
+        return _shown(request, form, chosen, choice, part="form", status=status)
+    if chosen.draft and change.requested_at == at:  # not when the same form came again: there may be new ticks
+        actions.clear_selection(owner=request.user, now=at)
+    if not request.htmx:
+        return see_other("change", change.pk)
+    outcome = Outcome.of(change, now=at)
+    return trigger_client_event(render(request, f"{TEMPLATE}#applied", {"outcome": outcome}), "users-changed")
+
+
+def requested(actor: User, form: ChangeForm, selection: Selection, at: datetime) -> tuple[BulkChange | None, int]:
+    """Return the change that the form asks for and 200; refused, no change and the status, and the form tells why."""
+    if form.is_valid() and form.asked_mode != form.cleaned_data["shown"]:
+        form.add_error("mode", _("The mode was changed, so the ticks start anew. Look at them and at the preview, then apply."))
+    if not form.is_valid():
+        return None, 422
+    try:
+        change = actions.request_bulk_change(
+            actor=actor,
+            selection=selection,
+            products=form.ticked,
+            mode=form.asked_mode,
+            notify=form.notify,
+            key=form.cleaned_data["key"],
+            reason=form.cleaned_data["reason"],
+            now=at,
+            expected=form.cleaned_data["expected"],
+            confirmed=form.cleaned_data["confirmed"],
+        )
+    except actions.ChangeRefused as refused:
+        form.add_error(BESIDE.get(type(refused)), str(refused))
+        return None, STATUS.get(type(refused), 422)
+    ring_for(change)
+    return change, 200
+
+
+def _opened(query: QueryDict) -> QueryDict:
+    """Return what a fresh form holds: for whom, from the URL's query, and what the console writes into it."""
+    fresh = QueryDict(mutable=True)
+    fresh.update({"mode": Mode.REPLACE, "shown": Mode.REPLACE, "key": str(uuid.uuid4()), "expected": "0"})
+    for name in ("draft", "user"):
+        fresh.setlist(name, query.getlist(name))
+    return fresh
+
+
+def _too_many(form: ChangeForm) -> str:
+    return " ".join(form.errors.get("user", []))
+
+
+def _chosen(actor: User, form: ChangeForm, at: datetime) -> Chosen:
+    """Return for whom the form is. Raises Http404 for a draft that is not the actor's own."""
+    draft_id = form.cleaned_data["draft"]
+    if draft_id is None:
+        return Chosen(Selection.of(form.cleaned_data["user"]))
+    draft = get_object_or_404(SelectionDraft, pk=draft_id, owner=actor)
+    if form.cleaned_data["user"]:
+        raise Http404
+    if draft.touched_at <= at - SelectionDraft.LIFETIME:  # expired: nobody is ticked any more
+        draft.everyone, draft.ids = False, []
+    return Chosen(Selection.of_draft(draft), draft)
+
+
+def _choice(actor: User, form: ChangeForm, chosen: Chosen, *, ticked: Iterable[int] | None) -> ProductChoice:
+    return ProductChoice(actor, chosen.selection, mode=form.asked_mode, ticked=ticked, notify=form.notify, now=now())
+
+
+def _shown(
+    request: HttpRequest, form: ChangeForm, chosen: Chosen, choice: ProductChoice, *, part: str, status: int = 200
+) -> HttpResponse:
+    """Return the page, or for htmx one part of it. After a refusal of the key the form gets a new one: it is another change."""
+    context = {
+        "form": form,
+        "chosen": chosen,
+        "choice": choice,
+        "key": uuid.uuid4() if status == 409 else form.cleaned_data["key"],
+        "asks_number": choice.preview.selected > settings.BULK_CONFIRM_ABOVE,
+    }
+    template = f"{TEMPLATE}#{part}" if request.htmx else TEMPLATE
+    return render(request, template, context, status=422 if choice.refusal and status == 200 else status)

@@ -1,0 +1,222 @@
+"""One user's page: who they are, what they hold and its editing, and what ever happened to it."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import BadRequest, PermissionDenied
+from django.core.paginator import Page, Paginator
+from django.db.models import CharField, F, QuerySet, Value
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import get_object_or_404, render
+from django.utils.timezone import now
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_http_methods
+
+from admin_console.access import requires
+from admin_console.forms import ChangeForm
+from admin_console.product_choice import ProductChoice
+from admin_console.templatetags.console import product_codes
+from admin_console.views.changes import see_other
+from admin_console.views.manage_products import requested
+from notifications.models import Notification
+from notifications.queries import letters_of
+from products.models import AccessChange, BulkChange, Mode, Product
+from products.queries import catalogue, granted_by, timeline
+from products.selection import Selection
+from users.models import Capability, User
+from users.queries import can, changeable_by, visible_groups, visible_to, with_status
+
+TEMPLATE = "users/user.html"
+PAGE_SIZE = 50
+
+
+@require_GET
+@requires(Capability.VIEW_USERS)
+def user(request: HttpRequest, user_id: int) -> HttpResponse:
+    """Show one user; to htmx, what they hold, or another page of what happened."""
+    person = _person(request.user, user_id)
+    page = UserPage(request.user, person, now=now(), page=request.GET.get("page", "1"))
+    part = {"products": "#held", "timeline": "#timeline"}.get(request.htmx.target or "", "")
+    return render(request, f"{TEMPLATE}{part}", {"page": page, "person": person})
+
+
+@require_http_methods(["GET", "POST"])
+@requires(Capability.ASSIGN_PRODUCTS)
+def user_products(request: HttpRequest, user_id: int) -> HttpResponse:
+    """Edit the products of one user: a bulk change of one."""
+    person, at = _person(request.user, user_id), now()
+    if not UserPage(request.user, person, now=at).may_edit:
+        raise PermissionDenied(_("The role of this user is higher than yours, so their products are not yours to set."))
+    selection = Selection.of([person.pk])
+    if request.method == "GET":
+        form = ChangeForm.read(_opened(person))
+        choice = ProductChoice(request.user, selection, mode=Mode.REPLACE, ticked=None, notify=True, now=at)
+        return _editing(request, person, form, choice)
+    form = ChangeForm.read(request.POST)
+    if form.cleaned_data["user"] != [person.pk] or form.asked_mode != Mode.REPLACE:
+        raise BadRequest("the form is for somebody else")
+    change, status = requested(request.user, form, selection, at)
+    if change is None:
+        choice = ProductChoice(request.user, selection, mode=Mode.REPLACE, ticked=form.ticked, notify=form.notify, now=at)
+        return _editing(request, person, form, choice, status=status)
+    return _saved(request, person, change)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A product that the user holds, its mark, and the change that granted it last (None: there is no record of it)."""
+
+    product: Product
+    code: str
+    since: AccessChange | None
+    change_is_visible: bool
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to the user: what they hold was changed, or an email was owed to them."""
+
+    at: datetime
+    change: AccessChange | None = None
+    letter: Notification | None = None
+    granted: Sequence[str] = ()
+    again: Sequence[str] = ()
+    first: Sequence[str] = ()
+    revoked: Sequence[str] = ()
+    about: str = ""  # of a letter: the product it tells of
+    change_is_visible: bool = False
+
+
+class UserPage:
+    """What the page of a user shows, each part asked for only when it is shown."""
+
+    def __init__(self, actor: User, person: Any, *, now: datetime, page: str = "1") -> None:
+        self.actor, self.person, self.now, self.number = actor, person, now, page
+
+    @cached_property
+    def products(self) -> list[Product]:
+        return catalogue()
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """The paths of the user's groups that the actor may see."""
+        own = set(self.person.memberships.values_list("group_id", flat=True))
+        return [path for group, path in visible_groups(self.actor) if group in own]
+
+    @cached_property
+    def held(self) -> list[Held]:
+        """What the user holds, in the order of the catalogue."""
+        codes, since = product_codes(self.products), granted_by(self.person)
+        return [
+            Held(product, codes[product.pk], row := since.get(product.pk), self._may_open(row.change if row else None))
+            for product in self.products
+            if product.pk in self.person.product_access.products
+        ]
+
+    @property
+    def console_access(self) -> bool:
+        """Whether the user's role opens the console."""
+        return bool(self.person.is_active and can(self.person, Capability.VIEW_USERS))
+
+    @cached_property
+    def may_edit(self) -> bool:
+        """Whether the actor may set what the user holds."""
+        return (
+            can(self.actor, Capability.ASSIGN_PRODUCTS)
+            and User.objects.filter(changeable_by(self.actor), pk=self.person.pk).exists()
+        )
+
+    @property
+    def sees_evidence(self) -> bool:
+        """Whether the actor may read the history in Django admin."""
+        return can(self.actor, Capability.VIEW_EVIDENCE)
+
+    @property
+    def is_self(self) -> bool:
+        return bool(self.actor.pk == self.person.pk)
+
+    @cached_property
+    def events(self) -> Page[Any]:
+        """One page of what happened, newest first: changes of what they hold, and emails."""
+        page = Paginator(_events(self.person), PAGE_SIZE).get_page(self.number)
+        keys = list(page.object_list)
+        rows = timeline(self.person).in_bulk([key for _at, what, key in keys if what == "change"])
+        letters = letters_of(self.person).in_bulk([key for _at, what, key in keys if what == "letter"])
+        page.object_list = [
+            self._changed(rows[key]) if what == "change" else self._owed(letters[key], at) for at, what, key in keys
+        ]
+        return page
+
+    def _changed(self, row: AccessChange) -> Event:
+        return Event(
+            at=row.at,
+            change=row,
+            granted=self._named(row.granted),
+            first=self._named(row.first),
+            again=self._named(product for product in row.granted if product not in row.first),
+            revoked=self._named(row.revoked),
+            change_is_visible=self._may_open(row.change),
+        )
+
+    def _owed(self, letter: Notification, at: datetime) -> Event:
+        about = self._named([letter.about])[0] if letter.kind == "ONBOARDING" else ""
+        return Event(at=at, letter=letter, about=about)
+
+    def _named(self, products: Any) -> list[str]:
+        wanted = set(products)
+        return [product.name for product in self.products if product.pk in wanted]
+
+    @cached_property
+    def _sees_all_changes(self) -> bool:
+        return can(self.actor, Capability.VIEW_CHANGES)
+
+    def _may_open(self, change: BulkChange | None) -> bool:
+        return change is not None and (self._sees_all_changes or change.actor_id == self.actor.pk)
+
+
+def _events(person: User) -> QuerySet[Any, tuple[datetime, str, int]]:
+    """Return (when, what, id) of all that happened to a user, newest first; a change comes before the emails it caused."""
+    what = {"what": Value("change", CharField())}, {"what": Value("letter", CharField())}
+    changes = timeline(person).order_by().annotate(when=F("at"), **what[0]).values_list("when", "what", "id")
+    letters = letters_of(person).order_by().annotate(when=F("owed_at"), **what[1]).values_list("when", "what", "id")
+    return changes.union(letters, all=True).order_by("-when", "what", "-id")
+
+
+def _person(actor: User, user_id: int) -> Any:
+    """Return the user with status, within the actor's scope. Raises Http404."""
+    users = with_status(visible_to(actor), now=now()).select_related("product_access")
+    return get_object_or_404(users, pk=user_id)
+
+
+def _opened(person: User) -> QueryDict:
+    """Return what the fresh form holds."""
+    fresh = QueryDict(mutable=True)
+    fresh.update({"mode": Mode.REPLACE, "shown": Mode.REPLACE, "key": str(uuid.uuid4()), "expected": "1", "user": str(person.pk)})
+    return fresh
+
+
+def _editing(request: HttpRequest, person: User, form: ChangeForm, choice: ProductChoice, *, status: int = 200) -> HttpResponse:
+    key = uuid.uuid4() if status == 409 else form.cleaned_data["key"]
+    context = {"person": person, "form": form, "choice": choice, "key": key}
+    if request.htmx:
+        return render(request, f"{TEMPLATE}#edit", context, status=status)
+    page = UserPage(request.user, person, now=now())
+    return render(request, TEMPLATE, {**context, "page": page, "editing": True}, status=status)
+
+
+def _saved(request: HttpRequest, person: User, change: BulkChange) -> HttpResponse:
+    """Say what was saved, and show the user as they are now."""
+    said = (
+        _("Saved: the products were changed.") if change.changed else _("Nothing was changed: these products were held already.")
+    )
+    if not request.htmx:
+        messages.success(request, said)
+        return see_other("user", person.pk)
+    person = _person(request.user, person.pk)
+    page = UserPage(request.user, person, now=now())
+    return render(request, f"{TEMPLATE}#saved", {"page": page, "person": person, "said": said})
