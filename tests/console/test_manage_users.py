@@ -33,7 +33,7 @@ def ada(client: Client) -> User:
 
 def names(response: Any) -> list[str]:
     """Return the names in the list, from top to bottom."""
-    return re.findall(r'<a class="truncate" href="[^"]*" title="([^"]*)"', response.content.decode())
+    return re.findall(r'<a href="[^"]*" title="([^"]*)"', response.content.decode())
 
 
 def shown(response: Any) -> str:
