@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 APPS = ["users", "notifications", "products", "admin_console"]  # each may import those before it
 ROOMS = {  # inside of an app, each room may import those before it
-    "users": ["models", "queries", "actions", "sheets", "imports", "admin", "apps"],
+    "users": ["models", "queries", "actions", "sheets", "imports", "reading_room", "admin", "apps"],
     "notifications": ["models", "queries", "emails", "smtp", "outbox", "sink", "actions", "tasks", "admin", "apps"],
     "products": [
         "models", "selection", "history", "queries", "refusals", "batch", "actions", "imports", "tasks", "emails", "admin", "apps"

@@ -1,0 +1,183 @@
+"""What is owed by mail: every email and its fate, as support reads it."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from notifications.emails import ACCOUNT
+from notifications.models import Notification, State
+from notifications.queries import letters_of
+from users.admin import UserAdmin
+from users.models import User
+from users.reading_room import (
+    NOTHING,
+    ChoiceFilter,
+    NumberFilter,
+    PeriodFilter,
+    PersonFilter,
+    ReadOnlyAdmin,
+    Text,
+    column,
+    moment,
+    number,
+    of_people,
+    page_link,
+    person_link,
+)
+
+SHOWN = 50  # emails on a user's page
+
+
+@dataclass(frozen=True)
+class Topic:
+    """What emails of a kind are about: how the kind is called, and links to what they tell of, by its ids."""
+
+    label: Text
+    links: Callable[[set[int]], Mapping[int, SafeString]]
+
+
+# Filled in by the apps whose emails these are.
+TOPICS: dict[str, Topic] = {ACCOUNT: Topic(_("Account"), lambda _ids: {})}
+
+
+class ByPerson(PersonFilter):
+    name, field = "person", "user"  # served by notification_owed_once (user, kind, about)
+    title = _("User")
+
+
+class ByKind(ChoiceFilter):
+    name = field = "kind"
+    title = _("Kind")
+
+    def options(self) -> Sequence[tuple[str, Text]]:
+        return [(kind, topic.label) for kind, topic in TOPICS.items()]
+
+
+class ByAbout(NumberFilter):
+    name = field = "about"  # for one change served by notifications_of_a_change
+    title = _("About")
+    hint = _("Number of what it tells of")
+
+
+class ByState(ChoiceFilter):
+    name = field = "state"
+    title = _("State")
+
+    def options(self) -> Sequence[tuple[str, Text]]:
+        return State.choices
+
+
+class Owed(PeriodFilter):
+    field = "owed_at"
+
+
+@admin.register(Notification)
+class NotificationAdmin(ReadOnlyAdmin):
+    """The emails, newest first."""
+
+    search_fields = ("name", "email", "message_id")
+    search_help_text = _("Any part of the user's name or email, or a whole Message-ID.")
+    list_display = ("owed", "person", "kind_of_email", "about_what", "state", "attempts", "sent", "words", "possible_duplicate")
+    list_filter = (ByPerson, ByKind, ByAbout, ByState, Owed)
+    fieldsets = (
+        (None, {"fields": ("person", "kind_of_email", "about_what", "owed")}),
+        (None, {"fields": ("state", "attempts", "next_try", "sent", "words", "possible_duplicate", "told_in")}),
+        (None, {"fields": ("to_address", "language", "subject", "message_id")}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Notification]:
+        return Notification.objects.defer("message")
+
+    def dress(self, rows: Sequence[Any]) -> None:
+        users = User.objects.defer("password").in_bulk({row.user_id for row in rows})
+        links = {
+            kind: topic.links({row.about for row in rows if row.kind == kind})
+            for kind, topic in TOPICS.items()
+            if any(row.kind == kind for row in rows)
+        }
+        for row in rows:
+            row.users, row.link = users, links.get(row.kind, {}).get(row.about)
+
+    def found(self, rows: QuerySet[Any], words: str) -> QuerySet[Any]:
+        return rows.filter(of_people("user", words) | _with_message_id(words))
+
+    def heading(self, row: Any) -> str:
+        return f"{self.opts.verbose_name.capitalize()} #{row.pk}"
+
+    @column(_("owed since"))
+    def owed(self, row: Any) -> SafeString:
+        return moment(row.owed_at)
+
+    @column(_("user"))
+    def person(self, row: Any) -> SafeString:
+        return person_link(row.user_id, row.users)
+
+    @column(_("kind"))
+    def kind_of_email(self, row: Any) -> str:
+        return str(TOPICS[row.kind].label) if row.kind in TOPICS else row.kind
+
+    @column(_("about"))
+    def about_what(self, row: Any) -> SafeString:
+        return row.link or NOTHING
+
+    @column(_("sent"))
+    def sent(self, row: Any) -> SafeString:
+        return moment(row.sent_at)
+
+    @column(_("next try"))
+    def next_try(self, row: Any) -> SafeString:
+        return moment(row.not_before) if row.is_open else NOTHING
+
+    @column(_("the server's last words"))
+    def words(self, row: Any) -> Any:
+        return f"{row.last_code or ''} {row.last_words}".strip() or NOTHING
+
+    @column(_("told in"))
+    def told_in(self, row: Any) -> SafeString:
+        if row.told_by_id is None:
+            return NOTHING
+        return page_link("notifications_notification_change", f"#{row.told_by_id}", row.told_by_id)
+
+
+def _with_message_id(words: str) -> Q:
+    """Return the condition on an email to have this Message-ID, by what it is made of: an index finds that."""
+    parts = re.fullmatch(r"<?([A-Za-z]+)\.([0-9]+)\.([0-9]+)@[^@>]+>?", words)
+    about, user = (number(parts[2]), number(parts[3], most=2**31)) if parts else (None, None)
+    if parts is None or about is None or user is None:
+        return Q(pk=None)
+    return Q(user=user, kind=parts[1].upper(), about=about)
+
+
+def emails_panel(request: HttpRequest, user: User) -> SafeString:
+    """Return the newest emails of a user, and the way to all of them."""
+    letters = list(letters_of(user).defer("message")[: SHOWN + 1])
+    pages = NotificationAdmin(Notification, admin.site)
+    pages.dress(letters)
+    rows = [
+        (
+            page_link("notifications_notification_change", moment(letter.owed_at), letter.pk),
+            pages.kind_of_email(letter),
+            pages.about_what(letter),
+            letter.get_state_display(),
+            pages.sent(letter),
+            format_html(
+                "{}{}", pages.words(letter), format_html(" · {}", _("possible duplicate")) if letter.possible_duplicate else ""
+            ),
+        )
+        for letter in letters[:SHOWN]
+    ]
+    everything = page_link("notifications_notification_changelist", _("All emails of this user"), person=user.pk)
+    context = {"rows": rows, "everything": everything, "is_cut": len(letters) > SHOWN, "shown": SHOWN}
+    return SafeString(render_to_string("admin/users/user/emails.html", context, request))
+
+
+UserAdmin.added_panels.append(emails_panel)

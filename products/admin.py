@@ -1,0 +1,463 @@
+"""Who holds what: the entitlement history, the bulk changes and the products, as support reads them.
+
+The history has millions of rows. Its lists never count, and every page is found by an index: newest first by the primary key;
+of a user by history_of_a_user (user_id, id); of a bulk change by history_of_a_change (change_id, user_id), for which that list is
+ordered by user; of a period in the partitions of its months.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from django.conf import settings
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.timezone import now
+from django.utils.translation import gettext as _now
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from notifications.admin import TOPICS, Topic
+from products.emails import CHANGE, ONBOARDING
+from products.models import AccessChange, BulkChange, BulkChangeSkip, Mode, Product, Source
+from products.queries import held_at, product_names, skipped_by_reason, timeline
+from users.admin import UserAdmin
+from users.models import Role, User, UserGroup
+from users.queries import Status
+from users.reading_room import (
+    NOTHING,
+    ChoiceFilter,
+    NumberFilter,
+    PeriodFilter,
+    PersonFilter,
+    ReadOnlyAdmin,
+    Text,
+    column,
+    moment,
+    number,
+    of_people,
+    one_of,
+    page_link,
+    person_link,
+)
+
+SHOWN = 50  # rows of the history on a user's page
+
+
+def in_words(products: Iterable[int], names: Mapping[int, str]) -> SafeString:
+    """Return the names of some products, in the order of the catalogue."""
+    products = set(products)
+    known = [name for product, name in names.items() if product in products]
+    return format_html_join(", ", "{}", [(name,) for name in [*known, *(f"#{id}" for id in sorted(products - names.keys()))]])
+
+
+def selection_in_words(selection: Mapping[str, Any], *, products: Mapping[int, str], groups: Mapping[int, str]) -> str:
+    """Return whom a bulk change was for, as it was asked: “5 ticked users”, “everyone with role Manager, 2 unticked”."""
+    if not selection.get("everyone"):
+        ticked = selection.get("ticked", 0)
+        return ngettext("%(number)s ticked user", "%(number)s ticked users", ticked) % {"number": ticked}
+    labels: dict[str, tuple[Text, Mapping[Any, Any]]] = {
+        "group": (_("user group"), {**{str(pk): name for pk, name in groups.items()}, "0": _("none")}),
+        "role": (_("role"), dict(Role.choices)),
+        "status": (_("status"), dict(Status.choices)),
+        "product": (_("product"), {**{str(pk): name for pk, name in products.items()}, "0": _("none")}),
+        "language": (_("language"), dict(settings.LANGUAGES)),
+    }
+    parts, wanted = [_now("everyone")], selection.get("filter", {})
+    if words := wanted.get("search"):
+        parts.append(_now("found by “%(words)s”") % {"words": " ".join(words)})
+    for category, (label, known) in labels.items():
+        if values := wanted.get(category):
+            parts.append(f"{label}: " + _now(" or ").join(str(known.get(value, value)) for value in values))
+    if unticked := selection.get("unticked"):
+        parts.append(ngettext("%(number)s unticked", "%(number)s unticked", unticked) % {"number": unticked})
+    return ", ".join(parts)
+
+
+def change_link(change_id: int | None) -> SafeString:
+    """Return a link to a bulk change."""
+    return NOTHING if change_id is None else page_link("products_bulkchange_change", f"#{change_id}", change_id)
+
+
+# The entitlement history
+
+
+class OfPerson(PersonFilter):
+    name, field = "person", "user"
+    title = _("User")
+
+
+class ByActor(PersonFilter):
+    name, field = "by", "actor"
+    title = _("By")
+
+
+class OfChange(NumberFilter):
+    name, field = "change", "change"
+    title = _("Bulk change")
+
+
+class ProductFilter(ChoiceFilter):
+    """Finds the rows that grant, or revoke, one product."""
+
+    def options(self) -> Sequence[tuple[str, Text]]:
+        # Both filters of a page ask; the second gets what the first was told.
+        if not hasattr(self.request, "product_names"):
+            self.request.product_names = product_names()  # type: ignore[attr-defined]
+        return [(str(pk), name) for pk, name in self.request.product_names.items()]  # type: ignore[attr-defined]
+
+
+class Granted(ProductFilter):
+    name = "granted"
+    title = _("Product granted")
+
+    def chosen(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        return rows.filter(Q(after__contains=[int(self.value)]) & ~Q(before__contains=[int(self.value)]))
+
+
+class Revoked(ProductFilter):
+    name = "revoked"
+    title = _("Product revoked")
+
+    def chosen(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        return rows.filter(Q(before__contains=[int(self.value)]) & ~Q(after__contains=[int(self.value)]))
+
+
+class BySource(ChoiceFilter):
+    name = field = "source"
+    title = _("Source")
+
+    def options(self) -> Sequence[tuple[str, Text]]:
+        return Source.choices
+
+
+class HappenedIn(PeriodFilter):
+    field = "at"
+
+
+@admin.register(AccessChange)
+class AccessChangeAdmin(ReadOnlyAdmin):
+    """The entitlement history, newest first; of one bulk change, by user."""
+
+    search_fields = ("name", "email", "change", "reason")
+    search_help_text = _("Any part of the user's name or email, the number of a bulk change, or words of its reason.")
+    list_display = ("when", "person", "granted", "revoked", "first_time", "by", "bulk_change", "origin")
+    list_filter = (OfPerson, Granted, Revoked, ByActor, OfChange, HappenedIn, BySource)
+    fieldsets = (
+        (None, {"fields": ("when", "person", "granted", "revoked", "first_time", "held_before", "held_after")}),
+        (None, {"fields": ("by", "bulk_change", "emails", "origin", "db_role")}),
+    )
+
+    def get_ordering(self, request: HttpRequest) -> Sequence[str]:
+        return ("user_id", "id") if request.GET.get("change") else ("-id",)
+
+    def dress(self, rows: Sequence[Any]) -> None:
+        names = product_names()
+        users = User.objects.defer("password").in_bulk(
+            {row.user_id for row in rows} | {row.actor_id for row in rows if row.actor_id is not None}
+        )
+        changes = BulkChange.objects.only("reason").in_bulk({row.change_id for row in rows if row.change_id is not None})
+        for row in rows:
+            row.names, row.users, row.why = names, users, changes[row.change_id].reason if row.change_id in changes else ""
+
+    def found(self, rows: QuerySet[Any], words: str) -> QuerySet[Any]:
+        if (change := number(words)) is not None:
+            return rows.filter(change=change)
+        return rows.filter(of_people("user", words) | one_of("change", BulkChange.objects.filter(reason__icontains=words)))
+
+    def heading(self, row: Any) -> str:
+        return f"{self.opts.verbose_name.capitalize()} #{row.pk}"
+
+    @column(_("when"))
+    def when(self, row: Any) -> SafeString:
+        return moment(row.at)
+
+    @column(_("user"))
+    def person(self, row: Any) -> SafeString:
+        return person_link(row.user_id, row.users)
+
+    @column(_("granted"))
+    def granted(self, row: Any) -> SafeString:
+        return in_words(row.granted, row.names) or NOTHING
+
+    @column(_("revoked"))
+    def revoked(self, row: Any) -> SafeString:
+        return in_words(row.revoked, row.names) or NOTHING
+
+    @column(_("first time"))
+    def first_time(self, row: Any) -> SafeString:
+        return in_words(row.first, row.names) or NOTHING
+
+    @column(_("held before"))
+    def held_before(self, row: Any) -> SafeString:
+        return in_words(row.before, row.names) or NOTHING
+
+    @column(_("held afterwards"))
+    def held_after(self, row: Any) -> SafeString:
+        return in_words(row.after, row.names) or NOTHING
+
+    @column(_("by"))
+    def by(self, row: Any) -> SafeString:
+        return person_link(row.actor_id, row.users)
+
+    @column(_("bulk change"))
+    def bulk_change(self, row: Any) -> SafeString:
+        reason = format_html('<span class="quiet reading-under">{}</span>', row.why) if row.why else ""
+        return format_html("{}{}", change_link(row.change_id), reason)
+
+    @column(_("source"))
+    def origin(self, row: Any) -> Any:
+        role = format_html('<span class="quiet reading-under">{}</span>', row.db_role) if row.source == Source.OUTSIDE else ""
+        return format_html("{}{}", row.get_source_display(), role)
+
+    @column(_("emails"))
+    def emails(self, row: Any) -> SafeString:
+        if row.change_id is None:
+            return NOTHING
+        filters = {"person": row.user_id, "kind": CHANGE, "about": row.change_id}
+        return page_link("notifications_notification_changelist", _("Change email of this user"), **filters)
+
+
+# Bulk changes
+
+
+class RequestedBy(PersonFilter):
+    name, field = "by", "actor"
+    title = _("By")
+
+
+class ByMode(ChoiceFilter):
+    name = field = "mode"
+    title = _("Mode")
+
+    def options(self) -> Sequence[tuple[str, Text]]:
+        return Mode.choices
+
+
+class ByState(ChoiceFilter):
+    name = field = "state"
+    title = _("State")
+
+    def options(self) -> Sequence[tuple[str, Text]]:
+        return BulkChange.State.choices
+
+
+class RequestedIn(PeriodFilter):
+    field = "requested_at"
+
+
+@admin.register(BulkChange)
+class BulkChangeAdmin(ReadOnlyAdmin):
+    """The bulk changes, newest first, each with the way to its users and to its emails."""
+
+    search_fields = ("number", "name", "email", "reason")
+    search_help_text = _("Number of the bulk change, any part of the admin's name or email, or words of the reason.")
+    list_display = (
+        "number", "when", "by", "mode", "ticked", "whom", "targets", "changed", "unchanged", "skipped", "state", "why"
+    )  # fmt: skip
+    list_filter = (RequestedBy, ByMode, ByState, RequestedIn, BySource)
+    fieldsets = (
+        (None, {"fields": ("when", "by", "source", "state_in_words", "finished")}),
+        (_("What was asked"), {"fields": ("mode", "ticked", "kept", "whom", "told", "why")}),
+        (_("What it did"), {"fields": ("targets", "changed", "unchanged", "skips", "suspended", "restored", "users", "emails")}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[BulkChange]:
+        return BulkChange.objects.select_related("actor")
+
+    def dress(self, rows: Sequence[Any]) -> None:
+        products, groups = product_names(), dict(UserGroup.objects.values_list("id", "name"))
+        for row in rows:
+            row.names = products
+            row.whom = selection_in_words(row.selection, products=products, groups=groups)
+
+    def found(self, rows: QuerySet[Any], words: str) -> QuerySet[Any]:
+        if (change := number(words)) is not None:
+            return rows.filter(pk=change)
+        return rows.filter(of_people("actor", words) | Q(reason__icontains=words))
+
+    @column(_("number"))
+    def number(self, row: Any) -> str:
+        return f"#{row.pk}"
+
+    @column(_("when"))
+    def when(self, row: Any) -> SafeString:
+        return moment(row.requested_at)
+
+    @column(_("finished"))
+    def finished(self, row: Any) -> SafeString:
+        return moment(row.finished_at)
+
+    @column(_("by"))
+    def by(self, row: Any) -> SafeString:
+        return person_link(row.actor_id, {row.actor_id: row.actor})
+
+    @column(_("ticked products"))
+    def ticked(self, row: Any) -> Any:
+        return in_words(row.products, row.names) or _("none")
+
+    @column(_("left alone"))
+    def kept(self, row: Any) -> SafeString:
+        return in_words(row.preserved, row.names) or NOTHING
+
+    @column(_("selection"))
+    def whom(self, row: Any) -> str:
+        return str(row.whom)
+
+    @column(_("change emails"), boolean=True)
+    def told(self, row: Any) -> bool:
+        return bool(row.notify)
+
+    @column(_("reason"))
+    def why(self, row: Any) -> Any:
+        return row.reason or NOTHING
+
+    @column(_("state"))
+    def state_in_words(self, row: Any) -> str:
+        return ": ".join(part for part in (row.get_state_display(), row.state_reason) if part)
+
+    @column(_("skipped"))
+    def skips(self, row: Any) -> Any:
+        reasons = (f"{users} × {BulkChangeSkip.Reason(reason).label}" for reason, users in skipped_by_reason(row).items())
+        return ", ".join(reasons) or row.skipped
+
+    @column(_("entitlement history"))
+    def users(self, row: Any) -> SafeString:
+        return page_link("products_accesschange_changelist", _("Users changed"), change=row.pk)
+
+    @column(_("emails"))
+    def emails(self, row: Any) -> SafeString:
+        return page_link("notifications_notification_changelist", _("Change emails and their fate"), kind=CHANGE, about=row.pk)
+
+
+# Products
+
+
+@admin.register(Product)
+class ProductAdmin(ReadOnlyAdmin):
+    """The catalogue with seats and holders."""
+
+    ordering = ("position", "id")
+    list_display = ("name", "code", "holders", "seats", "reserved", "free", "onboarding", "restricted", "retired")
+    fieldsets = (
+        (None, {"fields": ("name", "code", "onboarding", "restricted", "retired")}),
+        (_("Seats"), {"fields": ("holders", "seats", "reserved", "free", "history")}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Product]:
+        return Product.objects.select_related("seat")
+
+    @column(_("holders"))
+    def holders(self, row: Any) -> int:
+        return int(row.seat.used)
+
+    @column(_("seats"))
+    def seats(self, row: Any) -> Any:
+        return _("as many as wanted") if row.seat.seats is None else row.seat.seats
+
+    @column(_("reserved"))
+    def reserved(self, row: Any) -> int:
+        return int(row.seat.reserved)
+
+    @column(_("free"))
+    def free(self, row: Any) -> Any:
+        return NOTHING if row.seat.seats is None else row.seat.seats - row.seat.used - row.seat.reserved
+
+    @column(_("retired"))
+    def retired(self, row: Any) -> SafeString:
+        return moment(row.retired_at)
+
+    @column(_("entitlement history"))
+    def history(self, row: Any) -> SafeString:
+        granted = page_link("products_accesschange_changelist", _("Granted"), granted=row.pk)
+        return format_html("{} · {}", granted, page_link("products_accesschange_changelist", _("Revoked"), revoked=row.pk))
+
+
+# On a user's page
+
+
+def timeline_panel(request: HttpRequest, user: User) -> SafeString:
+    """Return what a user holds now and held at the moment asked for, and the newest of their entitlement history."""
+    names = product_names()
+    rows = list(timeline(user).defer("actor__password")[: SHOWN + 1])
+    everything = page_link("products_accesschange_changelist", _("Entitlement history of this user"), person=user.pk)
+    context = {
+        "as_of": AsOf(request, user, names),
+        "held": in_words(held_at(user, now()), names),
+        "rows": [_told(row, names) for row in rows[:SHOWN]],
+        "everything": everything,
+        "is_cut": len(rows) > SHOWN,
+        "shown": SHOWN,
+    }
+    return SafeString(render_to_string("admin/users/user/timeline.html", context, request))
+
+
+def _told(row: AccessChange, names: Mapping[int, str]) -> dict[str, Any]:
+    known = {row.actor_id: row.actor} if row.actor_id is not None and row.actor else {}
+    return {
+        "when": page_link("products_accesschange_change", moment(row.at), row.pk),
+        "granted": in_words(row.granted, names),
+        "revoked": in_words(row.revoked, names),
+        "first": in_words(row.first, names),
+        "by": person_link(row.actor_id, known) if row.actor_id else row.get_source_display(),
+        "change": change_link(row.change_id),
+        "reason": row.change.reason if row.change_id and row.change else "",
+    }
+
+
+class AsOf:
+    """The question of a small form, what a user held at a moment, and the answer once it is asked."""
+
+    def __init__(self, request: HttpRequest, user: User, names: Mapping[int, str]) -> None:
+        own_zone = getattr(request.user, "time_zone", "") or "UTC"
+        self.text, self.zone = request.GET.get("as_of", "").strip(), request.GET.get("zone", "").strip() or own_zone
+        self.zones = sorted(available_timezones())
+        self.problem, self.at, self.held = "", None, SafeString("")
+        if not self.text:
+            return
+        try:
+            self.at = self._moment()
+        except ValueError as error:
+            self.problem = str(error)
+        else:
+            self.held = in_words(held_at(user, self.at), names)
+
+    def _moment(self) -> datetime:
+        if self.zone not in self.zones:
+            raise ValueError(_now("“%(zone)s” is not a time zone like Europe/Paris.") % {"zone": self.zone})
+        try:
+            at = datetime.fromisoformat(self.text)
+            at = at if at.tzinfo else at.replace(tzinfo=ZoneInfo(self.zone))
+            is_to_come = at.astimezone(UTC) > now()
+        except (ValueError, OverflowError):
+            raise ValueError(_now("“%(text)s” is not a time like 2026-11-22 12:00.") % {"text": self.text}) from None
+        if is_to_come:
+            raise ValueError(_now("That is still to come."))
+        return at
+
+    @property
+    def told_at(self) -> str:
+        """The moment as it was understood, in the zone asked for and in UTC."""
+        assert self.at is not None
+        return f"{self.at:%Y-%m-%d %H:%M:%S %Z} ({self.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC)"
+
+
+UserAdmin.added_panels.insert(0, timeline_panel)
+
+
+def _change_links(ids: set[int]) -> dict[int, SafeString]:
+    return {change: change_link(change) for change in ids}
+
+
+def _product_links(ids: set[int]) -> dict[int, SafeString]:
+    names = product_names()
+    return {product: page_link("products_product_change", names[product], product) for product in ids if product in names}
+
+
+TOPICS[CHANGE] = Topic(_("Change of products"), _change_links)
+TOPICS[ONBOARDING] = Topic(_("Onboarding"), _product_links)
