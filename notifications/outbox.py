@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db import OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection
 
 from notifications.emails import KINDS, Letter
 from notifications.models import MailServer, Notification, State
@@ -53,7 +53,7 @@ class Batch:
             cursor.execute(
                 _INTEND,
                 {
-                    **_as_lists({self.sending: self.fates[self.sending]} if self.sending in self.fates else {}),
+                    **_as_lists({number: fate for number, fate in self.fates.items() if number == self.sending}),
                     "lease": self.lease,
                     "id": notification.id,
                     "to": letter.to,
@@ -84,7 +84,7 @@ class Batch:
                 with connection.cursor() as cursor:
                     cursor.execute(_SETTLE, {**_as_lists(fates), "lease": self.lease})
                 return
-            except OperationalError:
+            except (OperationalError, InterfaceError):
                 if connection.in_atomic_block or time.monotonic() > until:
                     raise
                 connection.close()
@@ -121,7 +121,7 @@ def place_among_senders(places: int) -> Iterator[bool]:
         yield taken is not None
     finally:
         if taken is not None:
-            with contextlib.suppress(OperationalError), connection.cursor() as cursor:
+            with contextlib.suppress(OperationalError, InterfaceError), connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_unlock(hashtext('notifications_sender'), %s)", [taken])
 
 

@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 from notifications.models import OPEN, MailServer, Notification, SinkMessage, State
 from users.models import User
 
-COUNTED = 10_000  # waiting emails are counted up to this, so that the question costs the same however many there are
+COUNTED = 1_000  # waiting emails are counted up to this, so that the question costs the same however many there are
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Backlog:
 
 def backlog(now: datetime) -> Backlog:
     """Return what waits to be sent at `now`, for the console's banner."""
-    waiting = Notification.objects.filter(state__in=OPEN, owed_at__lte=now)[: COUNTED + 1]
+    waiting = _open().filter(owed_at__lte=now)[: COUNTED + 1]
     found = waiting.aggregate(waiting=Count("id"), owed_since=Min("owed_at"))
     server = MailServer.objects.filter(down_since__isnull=False).first() or MailServer()
     return Backlog(
@@ -49,7 +49,12 @@ def is_due(now: datetime) -> bool:
     if MailServer.objects.filter(next_try_at__gt=now).exists():
         return False
     waiting = Q(state__in=(State.QUEUED, State.DEFERRED), not_before__lte=now)
-    return Notification.objects.filter(waiting | Q(not_before__lte=Now()), state__in=OPEN).exists()
+    return bool(_open().filter(waiting | Q(not_before__lte=Now())).values_list("id")[:1])
+
+
+def _open() -> QuerySet[Notification]:
+    # In the order of their index, or all that was ever sent would be read to find them.
+    return Notification.objects.filter(state__in=OPEN).order_by("lane", "not_before", "id")
 
 
 def letters_of(user: User) -> QuerySet[Notification]:

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from django.core.exceptions import PermissionDenied
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from notifications import actions, emails, queries
@@ -447,6 +448,27 @@ class TestKilling:
 
         assert len(sent) == 1
         assert states(users) == [State.SENT, State.CLAIMED, State.CLAIMED]
+
+    def test_a_database_that_goes_away_forgets_no_fate(self, committed_db: Database, smtp_script: ScriptedServer) -> None:
+        users = [make_user() for _ in range(3)]
+        owe(*users)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            (sender,) = cursor.fetchone()
+
+        class Cut(list[Any]):
+            def append(self, received: Any) -> None:
+                super().append(received)
+                with psycopg.connect(committed_db.superuser, autocommit=True) as server:
+                    server.execute("SELECT pg_terminate_backend(%s)", [sender])
+
+        smtp_script.messages = Cut()
+        with pytest.raises(OperationalError):
+            actions.deliver_due(now=NOW)
+        assert states(users) == [State.SENT, State.QUEUED, State.QUEUED]
+
+        deliver()
+        assert [len(smtp_script.to(user.email)) for user in users] == [1, 1, 1]
 
 
 class TestSink:
