@@ -1,0 +1,275 @@
+"""Users are added, given roles, put in groups, and seen."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from allauth.account.auth_backends import AuthenticationBackend
+from django.contrib.auth import authenticate
+
+from tests.factories import NOW, make_group, make_user
+from users import actions
+from users.models import LastSeen, Role, User, UserGroup
+
+pytestmark = pytest.mark.django_db
+PASSWORD = "correct horse battery"
+
+
+# The first Super admin
+
+
+def test_an_empty_organisation_gets_its_first_super_admin() -> None:
+    assert actions.ensure_first_super_admin(email="  Grace@Tests.Example ", password=PASSWORD, now=NOW)
+
+    grace = User.objects.get()
+    assert (grace.email, grace.role, grace.is_active, grace.created_at) == ("grace@tests.example", Role.SUPER_ADMIN, True, NOW)
+    assert grace.check_password(PASSWORD)
+
+
+def test_an_organisation_with_a_super_admin_keeps_theirs() -> None:
+    grace = make_user(role=Role.SUPER_ADMIN)
+    assert not actions.ensure_first_super_admin(email="ada@tests.example", password=PASSWORD, now=NOW)
+    assert list(User.objects.all()) == [grace]
+
+
+def test_a_user_of_that_email_becomes_the_super_admin() -> None:
+    make_user("Grace", email="grace@tests.example", is_active=False)
+    make_user(role=Role.SUPER_ADMIN, is_active=False)
+    assert actions.ensure_first_super_admin(email="GRACE@tests.example", password=PASSWORD, now=NOW)
+    assert User.objects.get(role=Role.SUPER_ADMIN, is_active=True).first_name == "Grace"
+
+
+def test_an_email_that_is_none_makes_nobody() -> None:
+    with pytest.raises(actions.InvalidUser):
+        actions.ensure_first_super_admin(email="root", password=PASSWORD, now=NOW)
+    assert not User.objects.exists()
+
+
+# Adding
+
+
+def test_a_user_is_added_with_a_tidy_email_and_name() -> None:
+    sales = make_group()
+    user = actions.add_user(
+        actor=make_user(role=Role.ADMIN),
+        email=" Zoe.Not@X.example ",
+        first_name="  Zoë ",
+        last_name="van\t den  Berg",
+        language="nl",
+        time_zone="Europe/Brussels",
+        groups=[sales],
+        now=NOW,
+    )
+    user.refresh_from_db()
+
+    assert (user.email, user.name, user.role) == ("zoe.not@x.example", "Zoë van den Berg", Role.MEMBER)
+    assert not user.has_usable_password()
+    assert list(user.groups.all()) == [sales]
+    assert user.product_access.products == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("email", ""),
+        ("email", "nobody"),
+        ("email", "a b@x.example"),
+        ("email", "a@b"),
+        ("email", "a@b@x.example"),
+        ("email", "a\x00@x.example"),
+        ("email", "a@x.example\nBcc: b@x.example"),
+        ("email", ".a@x.example"),
+        ("email", "zoë@x.example"),
+        ("email", "a" * 65 + "@x.example"),
+        ("email", "a@" + "b" * 250 + ".example"),
+        ("email", '"<script>"@x.example'),
+        ("first_name", "x" * 65),
+        ("first_name", "Zo\x00ë"),
+        ("last_name", "Ber\u200bg"),
+        ("language", "tlh"),
+        ("time_zone", "Mars/Olympus"),
+    ],
+)
+def test_a_user_who_cannot_be_is_refused(field: str, value: str) -> None:
+    fields: dict[str, Any] = {"email": "a@x.example", field: value}
+    with pytest.raises(actions.InvalidUser) as refused:
+        actions.add_user(actor=make_user(role=Role.ADMIN), now=NOW, **fields)
+    assert refused.value.field == field
+    assert str(refused.value)
+
+
+def test_an_email_is_taken_whatever_its_capitals() -> None:
+    make_user(email="grace@tests.example")
+    with pytest.raises(actions.InvalidUser, match="already"):
+        actions.add_user(actor=make_user(role=Role.ADMIN), email="GRACE@tests.EXAMPLE", now=NOW)
+
+
+@pytest.mark.parametrize("role", [Role.MEMBER, Role.MANAGER, Role.SUPPORT])
+def test_only_those_who_manage_users_add_them(role: Role) -> None:
+    with pytest.raises(actions.NotAllowed):
+        actions.add_user(actor=make_user(role=role), email="a@x.example", now=NOW)
+
+
+@pytest.mark.parametrize("role", set(Role) - {Role.MEMBER})
+def test_an_admin_adds_members_only(role: Role) -> None:
+    with pytest.raises(actions.NotAllowed):
+        actions.add_user(actor=make_user(role=Role.ADMIN), email="a@x.example", role=role, now=NOW)
+
+
+# Roles
+
+
+@pytest.mark.parametrize("actor", Role)
+@pytest.mark.parametrize("before", Role)
+@pytest.mark.parametrize("after", Role)
+def test_only_a_super_admin_changes_roles(actor: Role, before: Role, after: Role) -> None:
+    make_user(role=Role.SUPER_ADMIN)
+    user = make_user(role=before)
+    allowed = actor == Role.SUPER_ADMIN
+    try:
+        actions.change_role(actor=make_user(role=actor), user=user, role=after, now=NOW)
+    except actions.NotAllowed:
+        assert not allowed
+    else:
+        assert allowed
+    user.refresh_from_db()
+    assert user.role == (after if allowed else before)
+
+
+def test_the_last_super_admin_keeps_the_role() -> None:
+    grace = make_user(role=Role.SUPER_ADMIN)
+    with pytest.raises(actions.LastSuperAdmin):
+        actions.change_role(actor=grace, user=grace, role=Role.ADMIN, now=NOW)
+    grace.refresh_from_db()
+    assert grace.role == Role.SUPER_ADMIN
+
+
+def test_a_super_admin_may_step_down_when_there_is_another() -> None:
+    grace = make_user(role=Role.SUPER_ADMIN)
+    make_user(role=Role.SUPER_ADMIN)
+    actions.change_role(actor=grace, user=grace, role=Role.MEMBER, now=NOW)
+    grace.refresh_from_db()
+    assert grace.role == Role.MEMBER
+
+
+def test_a_role_that_does_not_exist_cannot_be_given() -> None:
+    with pytest.raises(actions.NotAllowed):
+        actions.change_role(actor=make_user(role=Role.SUPER_ADMIN), user=make_user(), role="EMPEROR", now=NOW)
+
+
+def test_a_deactivated_super_admin_gives_nothing() -> None:
+    with pytest.raises(actions.NotAllowed):
+        actions.change_role(actor=make_user(role=Role.SUPER_ADMIN, is_active=False), user=make_user(), role=Role.ADMIN, now=NOW)
+
+
+# Groups
+
+
+def test_a_user_is_put_in_groups_and_out_of_others() -> None:
+    sales, support, people = make_group(), make_group(), make_group()
+    grace = make_user(groups=[sales, support])
+    admin = make_user(role=Role.ADMIN)
+    for _twice in range(2):
+        actions.put_in_groups(actor=admin, user=grace, groups=[support, people], now=NOW)
+        assert set(grace.groups.all()) == {support, people}
+    with pytest.raises(actions.NotAllowed):
+        actions.put_in_groups(actor=make_user(role=Role.MANAGER), user=grace, groups=[], now=NOW)
+
+
+def test_only_a_super_admin_says_who_manages_what() -> None:
+    sales = make_group()
+    manager = make_user(role=Role.MANAGER)
+    actions.let_manage(actor=make_user(role=Role.SUPER_ADMIN), user=manager, groups=[sales], now=NOW)
+    assert list(manager.managed_groups.all()) == [sales]
+    with pytest.raises(actions.NotAllowed):
+        actions.let_manage(actor=make_user(role=Role.ADMIN), user=manager, groups=[], now=NOW)
+
+
+def test_groups_are_added_inside_each_other() -> None:
+    admin = make_user(role=Role.ADMIN)
+    sales = actions.add_group(actor=admin, name="  Sales ", now=NOW)
+    benelux = actions.add_group(actor=admin, name="Benelux", parent=sales, now=NOW)
+    assert (sales.name, benelux.parent) == ("Sales", sales)
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a/b", "a;b", "x" * 121, "a\x00b"])
+def test_a_group_cannot_be_called_anything(name: str) -> None:
+    with pytest.raises(actions.InvalidGroup):
+        actions.add_group(actor=make_user(role=Role.ADMIN), name=name, now=NOW)
+
+
+def test_a_groups_name_is_taken_whatever_its_capitals() -> None:
+    make_group("Sales")
+    with pytest.raises(actions.GroupNameTaken, match="SALES"):
+        actions.add_group(actor=make_user(role=Role.ADMIN), name="SALES", now=NOW)
+
+
+def test_a_group_moves_but_not_into_itself() -> None:
+    admin = make_user(role=Role.ADMIN)
+    world = make_group("World")
+    europe = make_group("Europe", inside=world)
+    with pytest.raises(actions.GroupCycle, match="World"):
+        actions.move_group(actor=admin, group=world, parent=europe, now=NOW)
+    actions.move_group(actor=admin, group=europe, parent=None, now=NOW)
+    actions.move_group(actor=admin, group=world, parent=europe, now=NOW)
+    assert UserGroup.objects.get(name="World").parent == europe
+
+
+@pytest.mark.parametrize("role", [Role.MEMBER, Role.MANAGER, Role.SUPPORT])
+def test_only_those_who_manage_users_change_groups(role: Role) -> None:
+    actor, group = make_user(role=role), make_group()
+    with pytest.raises(actions.NotAllowed):
+        actions.add_group(actor=actor, name="Sales", now=NOW)
+    with pytest.raises(actions.NotAllowed):
+        actions.move_group(actor=actor, group=group, parent=None, now=NOW)
+
+
+# Seen
+
+
+def test_being_seen_is_written_at_most_hourly(django_assert_num_queries: Any) -> None:
+    grace = make_user()
+
+    def seen_after(minutes: int) -> tuple[float, float]:
+        with django_assert_num_queries(1):
+            actions.seen(user=grace, now=NOW + timedelta(minutes=minutes))
+        row = LastSeen.objects.get()
+        return (row.first_at - NOW).total_seconds() / 60, (row.at - NOW).total_seconds() / 60
+
+    assert seen_after(0) == (0, 0)
+    assert seen_after(59) == (0, 0)
+    assert seen_after(60) == (0, 60)
+    assert seen_after(61) == (0, 60)
+    assert seen_after(24 * 60) == (0, 24 * 60)
+    assert seen_after(5) == (0, 24 * 60)
+
+
+# Django's and allauth's view of a user
+
+
+def test_a_user_signs_in_with_email_and_password(rf: Any) -> None:
+    actions.ensure_first_super_admin(email="grace@tests.example", password=PASSWORD, now=NOW)
+    request = rf.post("/")
+
+    assert authenticate(request, email="Grace@tests.example", password=PASSWORD) == User.objects.get()
+    assert authenticate(request, email="grace@tests.example", password="wrong") is None
+    assert AuthenticationBackend().get_user(User.objects.get().pk) == User.objects.get()
+
+
+def test_a_user_without_a_password_cannot_sign_in(rf: Any) -> None:
+    user = actions.add_user(actor=make_user(role=Role.ADMIN), email="ada@tests.example", now=NOW)
+    for password in ("", "!", user.password):
+        assert authenticate(rf.post("/"), email="ada@tests.example", password=password) is None
+
+
+def test_a_deactivated_user_cannot_sign_in(rf: Any) -> None:
+    actions.ensure_first_super_admin(email="grace@tests.example", password=PASSWORD, now=NOW)
+    user = User.objects.get()
+    user.pk, user.email, user.role, user.is_active = None, "ada@tests.example", Role.MEMBER, False
+    user.save()
+    assert authenticate(rf.post("/"), email="ada@tests.example", password=PASSWORD) is None
+
+
+def test_a_user_is_found_by_email_whatever_its_capitals() -> None:
+    user = make_user(email="grace@tests.example")
+    assert User.objects.get_by_natural_key("Grace@Tests.Example") == user
