@@ -93,12 +93,6 @@ def status_label(status: str) -> str:
 
 
 @register.filter
-def opens_console(user: User) -> bool:
-    """Return whether the user's role opens the console, whatever products they hold."""
-    return user.is_active and can(user, Capability.VIEW_USERS)
-
-
-@register.filter
 def initials(user: User) -> str:
     """Return one or two letters for the avatar of a user."""
     names = [name for name in (user.first_name.strip(), user.last_name.strip()) if name] or [user.email]
