@@ -206,6 +206,7 @@ def _limit_seats() -> None:
 
 COLUMNS = "n, email, first_name, last_name, language, time_zone, role, created_at, first_at, at, groups, manages, products"
 PERSON = """
+DROP TABLE IF EXISTS pg_temp.demo_person;
 CREATE TEMPORARY TABLE demo_person (
     n int PRIMARY KEY, email text NOT NULL, first_name text NOT NULL, last_name text NOT NULL, language text NOT NULL,
     time_zone text NOT NULL, role text NOT NULL, created_at timestamptz NOT NULL, first_at timestamptz, at timestamptz,

@@ -22,7 +22,7 @@ from django.utils.translation import override
 from users.actions import InvalidGroup, group_name, keeping_a_super_admin, normal_email, plain_name, require
 from users.models import Capability, Role, User, UserGroup
 from users.queries import grantable_roles
-from users.sheets import COLUMNS, Record, Sheet
+from users.sheets import Record, Sheet
 
 PROFILE = ("first_name", "last_name", "language", "time_zone", "role")
 # No password that anybody knows or could type: it is chosen by the reset email.
@@ -63,7 +63,9 @@ class PeopleImport:
             "first_name": lambda text: plain_name("first_name", text),
             "last_name": lambda text: plain_name("last_name", text),
             "language": _one_of(_languages(), _("“%(text)s” is not one of the languages.")),
-            "time_zone": _one_of({zone.lower(): zone for zone in available_timezones()}, _("“%(text)s” is not a time zone.")),
+            "time_zone": _one_of(
+                {zone.lower(): zone for zone in ("", *available_timezones())}, _("“%(text)s” is not a time zone.")
+            ),
             "role": _one_of(_roles(), _("“%(text)s” is not a role.")),
             "groups": lru_cache(10_000)(lambda text: _array(self._tree.groups(text))),
             "products": lru_cache(10_000)(lambda text: _array({name.lower() for name in _listed(text)})),
@@ -139,21 +141,20 @@ class PeopleImport:
         logger.info("users_imported", extra={"added": added, "actor": self.actor.pk})
 
     def _copy(self, cursor: Any) -> None:
-        columns = [column for column in COLUMNS if column in self.sheet.columns]
+        columns = self.sheet.columns
         refused: list[tuple[int, int, str, str]] = []
         with cursor.copy(f"COPY people_line (line, last_line, {', '.join(columns)}) FROM STDIN") as copy:
-            places = [(column, self.sheet.columns.index(column)) for column in columns]
             for record in self.sheet.records():
                 if record.problem:
                     refused.append((record.first_line, record.last_line, "", record.problem))
                 else:
-                    copy.write_row(self._row(record, places, refused))
+                    copy.write_row(self._row(record, refused))
         cursor.executemany("INSERT INTO people_refusal (line, last_line, field, reason) VALUES (%s, %s, %s, %s)", refused)
 
-    def _row(self, record: Record, places: list[tuple[str, int]], refused: list[tuple[int, int, str, str]]) -> list[Any]:
+    def _row(self, record: Record, refused: list[tuple[int, int, str, str]]) -> list[Any]:
         row: list[Any] = [record.first_line, record.last_line]
-        for column, place in places:
-            text = " ".join(record.cells[place].split())
+        for column, cell in zip(self.sheet.columns, record.cells, strict=True):
+            text = " ".join(cell.split())
             try:
                 if not text.isprintable():
                     raise ValueError(self._unreadable(text))

@@ -62,6 +62,8 @@ class Sheet:
             header = list(_logical_line(lines))
         if not header:
             raise InvalidFile(_("The file is empty: its first line has to name the columns."))
+        if "\x00" in header[0]:
+            raise InvalidFile(_("The file is not in the encoding %(encoding)s; utf-16 perhaps?") % {"encoding": encoding})
         delimiter = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter) or max(
             _DELIMITERS, key=lambda each: sum(_column(name) in COLUMNS for name in _cells(header, each))
         )

@@ -17,7 +17,7 @@ AT_ONCE = "SET CONSTRAINTS ALL IMMEDIATE"
 TREE, LAST = "would be inside itself", "the last Super admin"
 
 
-def sql(statement: str, *params: object) -> None:
+def sql(statement: str, *params: int | str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(statement, params)
 
