@@ -1,0 +1,23 @@
+# Each of these works on a bare machine with Python 3.12 or newer, as root or as a plain user.
+.PHONY: run test lint lock
+
+# Start the whole console; Ctrl-C stops it.
+run:
+	@bin/bootstrap && exec .venv/bin/python manage.py run_console
+
+# Run the tests, the browser journeys included; `make test ARGS="-k seats"` runs some.
+test:
+	@bin/bootstrap dev && bin/get-chromium && .venv/bin/python -m pytest -n 2 $(ARGS)
+
+lint:
+	@bin/bootstrap dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+# Write the lock files anew from pyproject.toml; never edit them by hand.
+LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url --no-annotate --no-header
+lock:
+	@bin/bootstrap dev
+	$(LOCK) $(ARGS) pyproject.toml -o requirements.lock
+	$(LOCK) $(ARGS) --group dev pyproject.toml -o requirements-dev.lock
