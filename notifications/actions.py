@@ -103,7 +103,7 @@ def deliver_due(*, now: datetime, limit: int = BATCH) -> bool:
                 return False
             if batch.sending:
                 outbox.resume()
-        return len(batch.notifications) == limit
+        return len(batch.notifications) == limit or len(batch.fates) < len(batch.notifications)
 
 
 def _compose(batch: Batch, now: datetime) -> deque[tuple[Notification, Letter]]:
@@ -122,11 +122,12 @@ def _compose(batch: Batch, now: datetime) -> deque[tuple[Notification, Letter]]:
 
 def _send(batch: Batch, letters: deque[tuple[Notification, Letter]]) -> None:
     """Send the letters over one connection, or a few when it breaks. Raises ServerUnavailableError; then the rest has no fate."""
-    until, words = time.monotonic() + BUDGET, ""
+    until, words = float("inf"), ""
     for _connection in range(CONNECTIONS):
         if not letters or time.monotonic() > until:
             return
         with smtp.connected() as server:
+            until = min(until, time.monotonic() + BUDGET)
             while letters and time.monotonic() < until and server.sock is not None:
                 notification, letter = letters.popleft()
                 if not batch.intend(notification, letter):

@@ -20,7 +20,7 @@ import pytest
 from tests.database import Database
 from tests.processes import Process
 
-SHORT_TIMEOUT = 0.5
+SHORT_TIMEOUT = 1.0
 
 
 @dataclass(frozen=True)

@@ -378,6 +378,22 @@ class TestDelivery:
         assert not actions.deliver_due(now=NOW)
         assert not smtp_script.messages
 
+    def test_what_a_slow_server_leaves_is_given_back_and_comes_next(
+        self, smtp_script: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        users = [make_user() for _ in range(3)]
+        owe(*users)
+        smtp_script.delay = 0.4
+        monkeypatch.setattr(actions, "BUDGET", 0.3)
+
+        assert actions.deliver_due(now=NOW)
+        assert states(users) == [State.SENT, State.QUEUED, State.QUEUED]
+        assert fate(users[1]).attempts == 0
+
+        smtp_script.delay = 0
+        deliver()
+        assert states(users) == [State.SENT] * 3
+
     def test_the_sweep_sees_what_is_due(self, smtp_script: ScriptedServer) -> None:
         assert not queries.is_due(NOW + LATER)
         grace = make_user()
