@@ -63,6 +63,11 @@ class ChangeForm(forms.Form):
 
     WRITTEN_BY_US = ("key", "expected", "shown", "draft", "user")
 
+    def __init__(self, posted: QueryDict) -> None:
+        super().__init__(posted)
+        self.full_clean()
+        self.asked = dict(self.cleaned_data)  # kept when the change is refused: an error takes a value out of cleaned_data
+
     @classmethod
     def read(cls, posted: QueryDict) -> "ChangeForm":
         """Return the form as it was posted. Raises BadRequest when it is not ours: unknown fields, or broken hidden ones."""
@@ -78,14 +83,14 @@ class ChangeForm(forms.Form):
     @property
     def asked_mode(self) -> str:
         """The mode, Replace when there is none."""
-        return str(self.cleaned_data.get("mode") or Mode.REPLACE)
+        return str(self.asked.get("mode") or Mode.REPLACE)
 
     @property
     def ticked(self) -> frozenset[int]:
         """The ids of the ticked products."""
-        return frozenset(self.cleaned_data.get("product") or [])
+        return frozenset(self.asked.get("product") or [])
 
     @property
     def notify(self) -> bool:
         """Whether change emails are to be sent: unless “Do not notify users about this change” is ticked."""
-        return not self.cleaned_data.get("quiet")
+        return not self.asked.get("quiet")

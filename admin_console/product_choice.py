@@ -29,11 +29,16 @@ class Choice:
     held: int
     of: int
     ticked: bool
-    mixed: bool  # some hold it, and it is left as it is
+    mixed: bool  # some hold it, and the box was left as it is
     disabled: bool
     why: str
     seats: int | None  # None: as many as wanted
     free: int
+
+    @property
+    def some(self) -> bool:
+        """Whether some of the users hold it, and others do not."""
+        return 0 < self.held < self.of
 
 
 class ProductChoice:
@@ -80,9 +85,14 @@ class ProductChoice:
         return self._by_product(self.preview.onboarding_emails)
 
     @property
-    def seats(self) -> list[tuple[Product, SeatNeed]]:
-        names = {product.pk: product for product in self.products}
-        return [(names[need.product_id], need) for need in self.preview.seats]
+    def seats_short(self) -> list[tuple[Product, SeatNeed]]:
+        """The products of which there are too few seats."""
+        return [(product, need) for product, need in self._seats if need.missing]
+
+    @property
+    def seats_that_suffice(self) -> list[tuple[Product, SeatNeed]]:
+        """The limited products of which there are enough."""
+        return [(product, need) for product, need in self._seats if not need.missing]
 
     def _held_by_all(self) -> list[int]:
         if self.mode != Mode.REPLACE:
@@ -131,6 +141,11 @@ class ProductChoice:
         if self.mode == Mode.REPLACE and held:
             return _("Retired: ticked, who has it keeps it, and nobody else gets it."), False
         return _("Retired: it can no longer be granted."), self.mode == Mode.ADD or not held
+
+    @property
+    def _seats(self) -> list[tuple[Product, SeatNeed]]:
+        products = {product.pk: product for product in self.products}
+        return [(products[need.product_id], need) for need in self.preview.seats]
 
     def _by_product(self, counts: Mapping[int, int]) -> list[tuple[Product, int]]:
         return [(product, counts[product.pk]) for product in self.products if counts.get(product.pk)]

@@ -84,6 +84,11 @@ class Outcome:
         return 100 * self.change.reached // max(self.change.targets, 1)
 
     @property
+    def tells_more(self) -> bool:
+        """Whether there are lists beside the numbers."""
+        return bool(self.gains or self.losses or self.skips or self.mails)
+
+    @property
     def said(self) -> int:
         """The last full ten percent: what a screen reader is told, so that it is not told too often."""
         return self.percent // 10 * 10

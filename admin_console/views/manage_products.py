@@ -71,7 +71,7 @@ def preview_changes(request: HttpRequest) -> HttpResponse:
     if sentence := _too_many(form):
         return failed(request, 422, _("Too many users"), sentence)
     chosen = _chosen(request.user, form, now())
-    if form.asked_mode == form.cleaned_data["shown"]:
+    if form.asked_mode == form.asked["shown"]:
         return _shown(request, form, chosen, _choice(request.user, form, chosen, ticked=form.ticked), part="previewed")
     response = _shown(request, form, chosen, _choice(request.user, form, chosen, ticked=None), part="chosen")
     return retarget(reswap(response, "outerHTML"), "#choice") if request.htmx else response
@@ -87,7 +87,7 @@ def apply_changes(request: HttpRequest) -> HttpResponse:
     chosen = _chosen(request.user, form, at)
     change, status = requested(request.user, form, chosen.selection, at)
     if change is None:
-        ticked = form.ticked if form.asked_mode == form.cleaned_data["shown"] else None
+        ticked = form.ticked if form.asked_mode == form.asked["shown"] else None
         choice = _choice(request.user, form, chosen, ticked=ticked)
         return _shown(request, form, chosen, choice, part="form", status=status)
     if chosen.draft and change.requested_at == at:  # not when the same form came again: there may be new ticks
@@ -100,7 +100,7 @@ def apply_changes(request: HttpRequest) -> HttpResponse:
 
 def requested(actor: User, form: ChangeForm, selection: Selection, at: datetime) -> tuple[BulkChange | None, int]:
     """Return the change that the form asks for and 200; refused, no change and the status, and the form tells why."""
-    if form.is_valid() and form.asked_mode != form.cleaned_data["shown"]:
+    if form.is_valid() and form.asked_mode != form.asked["shown"]:
         form.add_error("mode", _("The mode was changed, so the ticks start anew. Look at them and at the preview, then apply."))
     if not form.is_valid():
         return None, 422
@@ -111,11 +111,11 @@ def requested(actor: User, form: ChangeForm, selection: Selection, at: datetime)
             products=form.ticked,
             mode=form.asked_mode,
             notify=form.notify,
-            key=form.cleaned_data["key"],
-            reason=form.cleaned_data["reason"],
+            key=form.asked["key"],
+            reason=form.asked["reason"],
             now=at,
-            expected=form.cleaned_data["expected"],
-            confirmed=form.cleaned_data["confirmed"],
+            expected=form.asked["expected"],
+            confirmed=form.asked["confirmed"],
         )
     except actions.ChangeRefused as refused:
         form.add_error(BESIDE.get(type(refused)), str(refused))
@@ -139,11 +139,11 @@ def _too_many(form: ChangeForm) -> str:
 
 def _chosen(actor: User, form: ChangeForm, at: datetime) -> Chosen:
     """Return for whom the form is. Raises Http404 for a draft that is not the actor's own."""
-    draft_id = form.cleaned_data["draft"]
+    draft_id = form.asked["draft"]
     if draft_id is None:
-        return Chosen(Selection.of(form.cleaned_data["user"]))
+        return Chosen(Selection.of(form.asked["user"]))
     draft = get_object_or_404(SelectionDraft, pk=draft_id, owner=actor)
-    if form.cleaned_data["user"]:
+    if form.asked["user"]:
         raise Http404
     if draft.touched_at <= at - SelectionDraft.LIFETIME:  # expired: nobody is ticked any more
         draft.everyone, draft.ids = False, []
@@ -162,7 +162,7 @@ def _shown(
         "form": form,
         "chosen": chosen,
         "choice": choice,
-        "key": uuid.uuid4() if status == 409 else form.cleaned_data["key"],
+        "key": uuid.uuid4() if status == 409 else form.asked["key"],
         "asks_number": choice.preview.selected > settings.BULK_CONFIRM_ABOVE,
     }
     template = f"{TEMPLATE}#{part}" if request.htmx else TEMPLATE

@@ -58,7 +58,7 @@ def user_products(request: HttpRequest, user_id: int) -> HttpResponse:
         choice = ProductChoice(request.user, selection, mode=Mode.REPLACE, ticked=None, notify=True, now=at)
         return _editing(request, person, form, choice)
     form = ChangeForm.read(request.POST)
-    if form.cleaned_data["user"] != [person.pk] or form.asked_mode != Mode.REPLACE:
+    if form.asked["user"] != [person.pk] or form.asked_mode != Mode.REPLACE:
         raise BadRequest("the form is for somebody else")
     change, status = requested(request.user, form, selection, at)
     if change is None:
@@ -201,7 +201,7 @@ def _opened(person: User) -> QueryDict:
 
 
 def _editing(request: HttpRequest, person: User, form: ChangeForm, choice: ProductChoice, *, status: int = 200) -> HttpResponse:
-    key = uuid.uuid4() if status == 409 else form.cleaned_data["key"]
+    key = uuid.uuid4() if status == 409 else form.asked["key"]
     context = {"person": person, "form": form, "choice": choice, "key": key}
     if request.htmx:
         return render(request, f"{TEMPLATE}#edit", context, status=status)
