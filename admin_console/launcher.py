@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import http.client
+import logging
 import os
 import signal
 import socket
@@ -270,8 +271,12 @@ class Launcher:
             self.home.mkdir(parents=True, exist_ok=True)
             (self.home / "log").mkdir(exist_ok=True)
             (self.home / "run").mkdir(exist_ok=True)
+            if own_log := self._log("launcher"):
+                for handler in logging.getLogger().handlers:
+                    if isinstance(handler, logging.StreamHandler):
+                        handler.setStream(own_log.open("a"))
         except OSError as error:
-            raise StartError(f"{error.filename} cannot be made ({error.strerror}); set ADMIN_CONSOLE_HOME.") from None
+            raise StartError(f"{error.filename} cannot be used ({error.strerror}); set ADMIN_CONSOLE_HOME.") from None
 
     @contextlib.contextmanager
     def _only_copy(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from django.utils.csp import CSP
 
 from admin_console import env
 from admin_console.embedded import kept_secret, sockets_folder
+from admin_console.logs import logging_settings
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 HOME = Path(env.text("ADMIN_CONSOLE_HOME", str(BASE_DIR / "var"))).resolve()
@@ -50,6 +51,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "admin_console.logs.RequestLogMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
@@ -206,6 +208,8 @@ MAILERS = {
     }
 }
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.address("DEFAULT_FROM_EMAIL", f"console@{urlsplit(CONSOLE_URL).hostname}")
+
+LOGGING = logging_settings(env.one_of("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")))
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [

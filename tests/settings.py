@@ -18,12 +18,14 @@ os.environ["DATABASE_URL"] = "postgresql://console@/none?host=/nowhere"
 os.environ["DATABASE_OWNER_URL"] = "postgresql://console_owner@/none?host=/nowhere"
 
 from admin_console.settings import *  # noqa: E402, F403
+from admin_console.settings import STATIC_ROOT  # noqa: E402
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # Without a broker publishing is an instant no-op for those who look; the fixture `broker` brings a real one.
 CELERY_BROKER_URL = "memory://"
 
 # Pages are tested without collecting static files first.
+STATIC_ROOT.mkdir(exist_ok=True)
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
