@@ -19,6 +19,7 @@ import psycopg
 import redis
 from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.db import OperationalError, connections
 from django.db.migrations.executor import MigrationExecutor
@@ -42,6 +43,7 @@ from admin_console.supervisor import Part, Supervisor
 
 # How long a start waits for a server of the operator's own.
 PATIENCE = 30
+LEAST_PASSWORD = 12
 WEB_WORKERS, WEB_THREADS = 2, 4
 # What the console's processes need not know.
 OWNERS_ONLY = ("DATABASE_OWNER_URL", "ADMIN_PASSWORD", "ADMIN_EMAIL", "DEMO_USERS")
@@ -58,6 +60,10 @@ class Launcher:
         self.home: Path = settings.HOME
         self.admin_email = env.address("ADMIN_EMAIL", "admin@example.com")
         self.admin_password = env.text("ADMIN_PASSWORD")
+        if 0 < len(self.admin_password) < LEAST_PASSWORD:
+            raise ImproperlyConfigured(
+                f"ADMIN_PASSWORD has {len(self.admin_password)} characters; expected at least {LEAST_PASSWORD}."
+            )
         self.demo_users = env.number("DEMO_USERS", 2_000, most=1_000_000)
         self.own_database = bool(env.text("DATABASE_URL"))
         self.own_redis = bool(env.text("REDIS_URL"))

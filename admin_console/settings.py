@@ -162,7 +162,7 @@ ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = CONSOLE_URL.partition(":")[0]
 SESSION_COOKIE_AGE = 12 * 60 * 60
 
-# Only the throttles of the sign-in pages use it. In PostgreSQL all web processes count together, and a lost broker changes nothing.
+# Only the throttles of the sign-in pages use it. In PostgreSQL, all web processes count together and no broker is needed.
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.db.DatabaseCache",
