@@ -32,6 +32,7 @@ from users.reading_room import (
     of_people,
     page_link,
     person_link,
+    under,
 )
 
 SHOWN = 50  # emails on a user's page
@@ -86,7 +87,7 @@ class NotificationAdmin(ReadOnlyAdmin):
 
     search_fields = ("name", "email", "message_id")
     search_help_text = _("Any part of the user's name or email, or a whole Message-ID.")
-    list_display = ("owed", "person", "kind_of_email", "about_what", "state", "attempts", "sent", "words", "possible_duplicate")
+    list_display = ("owed", "person", "what", "fate", "attempts", "sent", "words")
     list_filter = (ByPerson, ByKind, ByAbout, ByState, Owed)
     fieldsets = (
         (None, {"fields": ("person", "kind_of_email", "about_what", "owed")}),
@@ -111,7 +112,7 @@ class NotificationAdmin(ReadOnlyAdmin):
         return rows.filter(of_people("user", words) | _with_message_id(words))
 
     def heading(self, row: Any) -> str:
-        return f"{self.opts.verbose_name.capitalize()} #{row.pk}"
+        return str(_("Email #%(number)s") % {"number": row.pk})
 
     @column(_("owed since"))
     def owed(self, row: Any) -> SafeString:
@@ -128,6 +129,14 @@ class NotificationAdmin(ReadOnlyAdmin):
     @column(_("about"))
     def about_what(self, row: Any) -> SafeString:
         return row.link or NOTHING
+
+    @column(_("about"))
+    def what(self, row: Any) -> SafeString:
+        return format_html("{} {}", self.kind_of_email(row), row.link or "")
+
+    @column(_("state"))
+    def fate(self, row: Any) -> SafeString:
+        return format_html("{}{}", row.get_state_display(), under(_("possible duplicate")) if row.possible_duplicate else "")
 
     @column(_("sent"))
     def sent(self, row: Any) -> SafeString:
@@ -167,11 +176,9 @@ def emails_panel(request: HttpRequest, user: User) -> SafeString:
             page_link("notifications_notification_change", moment(letter.owed_at), letter.pk),
             pages.kind_of_email(letter),
             pages.about_what(letter),
-            letter.get_state_display(),
+            pages.fate(letter),
             pages.sent(letter),
-            format_html(
-                "{}{}", pages.words(letter), format_html(" · {}", _("possible duplicate")) if letter.possible_duplicate else ""
-            ),
+            pages.words(letter),
         )
         for letter in letters[:SHOWN]
     ]

@@ -44,6 +44,7 @@ from users.reading_room import (
     one_of,
     page_link,
     person_link,
+    under,
 )
 
 SHOWN = 50  # rows of the history on a user's page
@@ -146,14 +147,14 @@ class AccessChangeAdmin(ReadOnlyAdmin):
 
     search_fields = ("name", "email", "change", "reason")
     search_help_text = _("Any part of the user's name or email, the number of a bulk change, or words of its reason.")
-    list_display = ("when", "person", "granted", "revoked", "first_time", "by", "bulk_change", "origin")
+    list_display = ("when", "person", "granted_and_first", "revoked", "by", "bulk_change", "origin")
     list_filter = (OfPerson, Granted, Revoked, ByActor, OfChange, HappenedIn, BySource)
     fieldsets = (
         (None, {"fields": ("when", "person", "granted", "revoked", "first_time", "held_before", "held_after")}),
         (None, {"fields": ("by", "bulk_change", "emails", "origin", "db_role")}),
     )
 
-    def get_ordering(self, request: HttpRequest) -> Sequence[str]:
+    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         return ("user_id", "id") if request.GET.get("change") else ("-id",)
 
     def dress(self, rows: Sequence[Any]) -> None:
@@ -171,7 +172,7 @@ class AccessChangeAdmin(ReadOnlyAdmin):
         return rows.filter(of_people("user", words) | one_of("change", BulkChange.objects.filter(reason__icontains=words)))
 
     def heading(self, row: Any) -> str:
-        return f"{self.opts.verbose_name.capitalize()} #{row.pk}"
+        return _now("Entitlement history #%(number)s") % {"number": row.pk}
 
     @column(_("when"))
     def when(self, row: Any) -> SafeString:
@@ -184,6 +185,15 @@ class AccessChangeAdmin(ReadOnlyAdmin):
     @column(_("granted"))
     def granted(self, row: Any) -> SafeString:
         return in_words(row.granted, row.names) or NOTHING
+
+    @column(_("granted"))
+    def granted_and_first(self, row: Any) -> SafeString:
+        if not row.first:
+            return self.granted(row)
+        told = _now("first time")
+        if set(row.first) != set(row.granted):
+            told = SafeString(_now("first time: %(products)s") % {"products": in_words(row.first, row.names)})
+        return format_html("{}{}", self.granted(row), under(told))
 
     @column(_("revoked"))
     def revoked(self, row: Any) -> SafeString:
@@ -203,17 +213,15 @@ class AccessChangeAdmin(ReadOnlyAdmin):
 
     @column(_("by"))
     def by(self, row: Any) -> SafeString:
-        return person_link(row.actor_id, row.users)
+        return person_link(row.actor_id, row.users, brief=True)
 
     @column(_("bulk change"))
     def bulk_change(self, row: Any) -> SafeString:
-        reason = format_html('<span class="quiet reading-under">{}</span>', row.why) if row.why else ""
-        return format_html("{}{}", change_link(row.change_id), reason)
+        return format_html("{}{}", change_link(row.change_id), under(row.why) if row.why else "")
 
     @column(_("source"))
     def origin(self, row: Any) -> Any:
-        role = format_html('<span class="quiet reading-under">{}</span>', row.db_role) if row.source == Source.OUTSIDE else ""
-        return format_html("{}{}", row.get_source_display(), role)
+        return format_html("{}{}", row.get_source_display(), under(row.db_role) if row.source == Source.OUTSIDE else "")
 
     @column(_("emails"))
     def emails(self, row: Any) -> SafeString:
@@ -258,7 +266,7 @@ class BulkChangeAdmin(ReadOnlyAdmin):
     search_fields = ("number", "name", "email", "reason")
     search_help_text = _("Number of the bulk change, any part of the admin's name or email, or words of the reason.")
     list_display = (
-        "number", "when", "by", "mode", "ticked", "whom", "targets", "changed", "unchanged", "skipped", "state", "why"
+        "number", "when", "by", "mode", "ticked", "whom", "counts", "state", "why"
     )  # fmt: skip
     list_filter = (RequestedBy, ByMode, ByState, RequestedIn, BySource)
     fieldsets = (
@@ -295,7 +303,7 @@ class BulkChangeAdmin(ReadOnlyAdmin):
 
     @column(_("by"))
     def by(self, row: Any) -> SafeString:
-        return person_link(row.actor_id, {row.actor_id: row.actor})
+        return person_link(row.actor_id, {row.actor_id: row.actor}, brief=True)
 
     @column(_("ticked products"))
     def ticked(self, row: Any) -> Any:
@@ -320,6 +328,11 @@ class BulkChangeAdmin(ReadOnlyAdmin):
     @column(_("state"))
     def state_in_words(self, row: Any) -> str:
         return ": ".join(part for part in (row.get_state_display(), row.state_reason) if part)
+
+    @column(_("users"))
+    def counts(self, row: Any) -> SafeString:
+        told = [(_now("changed"), row.changed), (_now("unchanged"), row.unchanged), (_now("skipped"), row.skipped)]
+        return format_html("{}{}", row.targets, under(", ".join(f"{label}: {count}" for label, count in told)))
 
     @column(_("skipped"))
     def skips(self, row: Any) -> Any:
@@ -404,7 +417,7 @@ def _told(row: AccessChange, names: Mapping[int, str]) -> dict[str, Any]:
         "granted": in_words(row.granted, names),
         "revoked": in_words(row.revoked, names),
         "first": in_words(row.first, names),
-        "by": person_link(row.actor_id, known) if row.actor_id else row.get_source_display(),
+        "by": person_link(row.actor_id, known, brief=True) if row.actor_id else row.get_source_display(),
         "change": change_link(row.change_id),
         "reason": row.change.reason if row.change_id and row.change else "",
     }

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from urllib.parse import urlencode
 
 from django.contrib import admin
@@ -38,12 +38,13 @@ type Text = str | Promise
 class ReadingList(ChangeList):
     """One page of a list, told by the row it begins or ends at: nothing is counted, and no page costs more than the first."""
 
+    model_admin: "ReadOnlyAdmin"
     next_page = previous_page = ""
     was_cut_off = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.title = capfirst(self.opts.verbose_name_plural)
+        self.title = str(capfirst(self.opts.verbose_name_plural))
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
         for name in (BEFORE, AFTER):  # a new search or filter begins at the first page
@@ -51,7 +52,7 @@ class ReadingList(ChangeList):
             self.filter_params.pop(name, None)
         return super().get_queryset(request, exclude_parameters)
 
-    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[str]:
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
         """Return the one order of the list, which an index serves; `?o=` is not asked."""
         return list(self.model_admin.get_ordering(request))
 
@@ -77,7 +78,7 @@ class ReadingList(ChangeList):
         """Return what the list is ordered by, of the row that a page begins or ends at; None to begin at the start."""
         fields = [field.lstrip("-") for field in self.get_ordering(request, self.queryset)]
         row = number(text or "")
-        return self.model.objects.filter(pk=row).values_list(*fields).first() if row is not None else None
+        return self.model._default_manager.filter(pk=row).values_list(*fields).first() if row is not None else None
 
     def _beyond(self, mark: tuple[Any, ...], request: HttpRequest, *, backwards: bool) -> Q:
         ordering = self.get_ordering(request, self.queryset)
@@ -110,11 +111,12 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     actions = None
     empty_value_display = NOTHING
     list_per_page = PAGE_SIZE
-    ordering: Any = ("-id",)  # all ascending or all descending, and unique: pages are told by it
+    list_filter: ClassVar[Any] = ()  # our own filters only
+    ordering: ClassVar[Any] = ("-id",)  # all ascending or all descending, and unique: pages are told by it
     preserve_filters = False
     show_facets = admin.ShowFacets.NEVER
     show_full_result_count = False
-    sortable_by: Any = ()
+    sortable_by: ClassVar[Any] = ()
 
     def dress(self, rows: Sequence[Any]) -> None:
         """Look up at once what all these rows show of other tables, and leave it with each."""
@@ -142,15 +144,15 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         """Allow what our filters ask only: by `?password__startswith=` one could guess what is never shown."""
-        return any(lookup in spec.names for spec in self.list_filter)  # type: ignore[union-attr]
+        return any(lookup in spec.names for spec in self.list_filter)
 
     def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
         return False
 
-    def get_urls(self) -> list[URLPattern]:  # type: ignore[override]
+    def get_urls(self) -> list[URLPattern]:
         """Return the list and a row's page: there is no address to add, change or delete anything."""
         page = f"{self.opts.app_label}_{self.opts.model_name}_change"
-        return [url for url in super().get_urls() if getattr(url, "name", None) in (page, f"{page}list")]  # type: ignore[misc]
+        return [url for url in super().get_urls() if getattr(url, "name", None) in (page, f"{page}list")]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ReadingList]:
         return ReadingList
@@ -255,7 +257,7 @@ class OneFilter(Filter):
 
     @property
     def fields(self) -> list[Field]:
-        return [Field(self.name, self.title, self.value, hint=self.hint)]
+        return [Field(self.name, self.title or "", self.value, hint=self.hint)]
 
 
 class NumberFilter(OneFilter):
@@ -293,7 +295,7 @@ class ChoiceFilter(OneFilter):
 
     @property
     def fields(self) -> list[Field]:
-        return [Field(self.name, self.title, self.value, options=self.offered)]
+        return [Field(self.name, self.title or "", self.value, options=self.offered)]
 
     def narrowed(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         if self.value not in dict(self.offered):
@@ -369,15 +371,21 @@ def page_link(page: str, text: Any, *args: Any, **query: Any) -> SafeString:
     return format_html('<a href="{}{}">{}</a>', address, f"?{urlencode(query)}" if query else "", text)
 
 
-def person_link(user_id: int | None, known: dict[int, User]) -> SafeString:
-    """Return a link to a user's page with name and email; the number alone when the user is no longer there."""
+def person_link(user_id: int | None, known: dict[int, User], *, brief: bool = False) -> SafeString:
+    """Return a link to a user's page with the name and, unless brief, the email; the number when the user is no longer there."""
     if user_id is None:
         return NOTHING
     if user_id not in known:
         return format_html('#{} <span class="quiet">{}</span>', user_id, _("no longer exists"))
     user = known[user_id]
-    email = format_html('<span class="quiet reading-under">{}</span>', user.email) if user.email != user.name else ""
-    return format_html("{}{}", page_link("users_user_change", user.name, user_id), email)
+    return format_html(
+        "{}{}", page_link("users_user_change", user.name, user_id), "" if brief or user.email == user.name else under(user.email)
+    )
+
+
+def under(text: Any) -> SafeString:
+    """Return a text of less weight, for under what it belongs to."""
+    return format_html('<span class="quiet reading-under">{}</span>', text)
 
 
 def moment(at: datetime | None) -> SafeString:
@@ -389,4 +397,4 @@ def moment(at: datetime | None) -> SafeString:
 
 def column(description: Text, *, boolean: bool = False) -> Callable[[Callable[..., Any]], Any]:
     """Return a decorator that titles a method shown as a column or a field."""
-    return admin.display(description=description, boolean=boolean or None)
+    return admin.display(description=cast(Any, description), boolean=boolean or None)
