@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render, resolve_url
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.timezone import now
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
@@ -152,7 +152,9 @@ def what(made: BulkChange, names: Mapping[int, str]) -> str:
 
 def see_other(page: str, *args: Any) -> HttpResponse:
     """Return the way to a page after a form was posted: to be fetched with GET (303)."""
-    return HttpResponse(status=303, headers={"Location": resolve_url(page, *args)})
+    response = redirect(page, *args)
+    response.status_code = 303
+    return response
 
 
 def _people(request: HttpRequest, made: BulkChange, names: Mapping[int, str]) -> dict[str, Any]:

@@ -211,9 +211,7 @@ def _editing(request: HttpRequest, person: User, form: ChangeForm, choice: Produ
 
 def _saved(request: HttpRequest, person: User, change: BulkChange) -> HttpResponse:
     """Say what was saved, and show the user as they are now."""
-    said = (
-        _("Saved: the products were changed.") if change.changed else _("Nothing was changed: these products were held already.")
-    )
+    said = _("The products were changed.") if change.changed else _("Nothing was changed: these products were held already.")
     if not request.htmx:
         messages.success(request, said)
         return see_other("user", person.pk)
