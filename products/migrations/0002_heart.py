@@ -131,9 +131,10 @@ DROP FUNCTION products_refuse();
 """
 
 # Compares the old sets with the new ones after every statement: writes the history, then moves the seats in product order.
+# Without enable_nestloop = off the plan of the EXISTS below compares every row with every other: 11 s for 5,000 rows, not 0.2 s.
 RECORD = """
 CREATE FUNCTION products_record_access() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET enable_nestloop = off AS $$
 DECLARE
     acting_actor integer := NULLIF(current_setting('console.actor', true), '')::integer;
     acting_change bigint := NULLIF(current_setting('console.change', true), '')::bigint;
