@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, cast
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.auth_backends import AuthenticationBackend
@@ -13,7 +14,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import resolve_url
 from django.template.loader import render_to_string
-from django.utils import translation
+from django.utils import timezone, translation
 from django.utils.timezone import now
 from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
@@ -127,10 +128,21 @@ def _guarded(view: View, access: str, guard: Callable[[HttpRequest], HttpRespons
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         answer = guard(request)
-        return view(request, *args, **kwargs) if answer is None else answer
+        if answer is not None:
+            return answer
+        with timezone.override(_zone(request.user)):
+            return view(request, *args, **kwargs)
 
     guarded.access = access  # type: ignore[attr-defined]  # what tests/console/test_access.py looks for
     return guarded
+
+
+def _zone(user: Any) -> ZoneInfo | None:
+    """Return the time zone in which the user reads times, None for the console's own."""
+    try:
+        return ZoneInfo(user.time_zone) if getattr(user, "time_zone", "") else None
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
 
 
 def _sign_in_first(request: HttpRequest) -> HttpResponse | None:

@@ -60,7 +60,7 @@ class ProductChoice:
     @property
     def modes(self) -> list[tuple[Mode, str, str]]:
         """The modes: value, word, what it does."""
-        return [(mode, mode.label, does) for mode, does in MODES.items()]
+        return [(mode, str(mode.label), str(does)) for mode, does in MODES.items()]
 
     @cached_property
     def choices(self) -> list[Choice]:

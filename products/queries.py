@@ -253,7 +253,7 @@ def granted_by(user: User) -> dict[int, AccessChange]:
         """,
         [user.pk],
     )
-    return {row.product: row for row in rows.prefetch_related("change", "actor")}
+    return {row.product: row for row in rows.prefetch_related("change", "actor")}  # type: ignore[attr-defined]  # a column above
 
 
 def onboarding_fates(change: BulkChange) -> dict[int, dict[str, int]]:

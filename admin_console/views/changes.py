@@ -6,14 +6,14 @@ from datetime import datetime
 from typing import Any, Self
 
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.timezone import now
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 from django_htmx.http import trigger_client_event
 
-from admin_console.access import requires
+from admin_console.access import Request, requires
 from notifications.models import OPEN, State
 from notifications.queries import fates_of
 from products.models import AccessChange, BulkChange, BulkChangeSkip, Mode
@@ -106,7 +106,7 @@ class Outcome:
 
 @require_GET
 @requires(Capability.VIEW_USERS)
-def changes(request: HttpRequest) -> HttpResponse:
+def changes(request: Request) -> HttpResponse:
     """List the bulk changes that the reader may see, newest first."""
     found = visible_changes(request.user).select_related("actor").order_by("-id")
     if before := _number(request.GET.get("before", "")):
@@ -124,7 +124,7 @@ def changes(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 @requires(Capability.VIEW_USERS)
-def change(request: HttpRequest, change_id: int) -> HttpResponse:
+def change(request: Request, change_id: int) -> HttpResponse:
     """Show one bulk change; to htmx its state while it runs, or another page of its users."""
     made = get_object_or_404(visible_changes(request.user).select_related("actor"), pk=change_id)
     names = product_names()
@@ -157,7 +157,7 @@ def see_other(page: str, *args: Any) -> HttpResponse:
     return response
 
 
-def _people(request: HttpRequest, made: BulkChange, names: Mapping[int, str]) -> dict[str, Any]:
+def _people(request: Request, made: BulkChange, names: Mapping[int, str]) -> dict[str, Any]:
     """Return one page of the users that a change reached, before and after, and one of those that it left alone."""
     rows, more = _page(AccessChange.objects.filter(change=made), _number(request.GET.get("after", "")))
     skips, more_skips = _page(made.skips.all(), _number(request.GET.get("skipped_after", "")))

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.conf import settings
-from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.http import Http404, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.utils.timezone import now
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 from django_htmx.http import reswap, retarget, trigger_client_event
 
-from admin_console.access import requires
+from admin_console.access import Request, requires
 from admin_console.forms import ChangeForm
 from admin_console.product_choice import ProductChoice
 from admin_console.views.changes import Outcome, see_other
@@ -51,7 +51,7 @@ class Chosen:
 
 @require_GET
 @requires(Capability.ASSIGN_PRODUCTS)
-def manage_products(request: HttpRequest) -> HttpResponse:
+def manage_products(request: Request) -> HttpResponse:
     """Open the dialog for a selection draft (or, without JavaScript, for some users), with what they hold now."""
     form = ChangeForm.read(_opened(request.GET))
     if sentence := _too_many(form):
@@ -65,7 +65,7 @@ def manage_products(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 @requires(Capability.ASSIGN_PRODUCTS)
-def preview_changes(request: HttpRequest) -> HttpResponse:
+def preview_changes(request: Request) -> HttpResponse:
     """Show what the choice would do. Once the mode is another, the ticks start anew, for they meant something else."""
     form = ChangeForm.read(request.POST)
     if sentence := _too_many(form):
@@ -79,7 +79,7 @@ def preview_changes(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 @requires(Capability.ASSIGN_PRODUCTS)
-def apply_changes(request: HttpRequest) -> HttpResponse:
+def apply_changes(request: Request) -> HttpResponse:
     """Make the change and show its progress or result; refused, show the form again with the sentence beside its cause."""
     form, at = ChangeForm.read(request.POST), now()
     if sentence := _too_many(form):
@@ -134,7 +134,7 @@ def _opened(query: QueryDict) -> QueryDict:
 
 
 def _too_many(form: ChangeForm) -> str:
-    return " ".join(form.errors.get("user", []))
+    return " ".join(str(sentence) for sentence in form.errors.get("user", []))
 
 
 def _chosen(actor: User, form: ChangeForm, at: datetime) -> Chosen:
@@ -155,7 +155,7 @@ def _choice(actor: User, form: ChangeForm, chosen: Chosen, *, ticked: Iterable[i
 
 
 def _shown(
-    request: HttpRequest, form: ChangeForm, chosen: Chosen, choice: ProductChoice, *, part: str, status: int = 200
+    request: Request, form: ChangeForm, chosen: Chosen, choice: ProductChoice, *, part: str, status: int = 200
 ) -> HttpResponse:
     """Return the page, or for htmx one part of it. After a refusal of the key the form gets a new one: it is another change."""
     context = {

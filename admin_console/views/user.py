@@ -11,13 +11,13 @@ from django.contrib import messages
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Page, Paginator
 from django.db.models import CharField, F, QuerySet, Value
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.utils.timezone import now
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods
 
-from admin_console.access import requires
+from admin_console.access import Request, requires
 from admin_console.forms import ChangeForm
 from admin_console.product_choice import ProductChoice
 from admin_console.templatetags.console import product_codes
@@ -37,7 +37,7 @@ PAGE_SIZE = 50
 
 @require_GET
 @requires(Capability.VIEW_USERS)
-def user(request: HttpRequest, user_id: int) -> HttpResponse:
+def user(request: Request, user_id: int) -> HttpResponse:
     """Show one user; to htmx, what they hold, or another page of what happened."""
     person = _person(request.user, user_id)
     page = UserPage(request.user, person, now=now(), page=request.GET.get("page", "1"))
@@ -47,7 +47,7 @@ def user(request: HttpRequest, user_id: int) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 @requires(Capability.ASSIGN_PRODUCTS)
-def user_products(request: HttpRequest, user_id: int) -> HttpResponse:
+def user_products(request: Request, user_id: int) -> HttpResponse:
     """Edit the products of one user: a bulk change of one."""
     person, at = _person(request.user, user_id), now()
     if not UserPage(request.user, person, now=at).may_edit:
@@ -136,14 +136,10 @@ class UserPage:
         """Whether the actor may read the history in Django admin."""
         return can(self.actor, Capability.VIEW_EVIDENCE)
 
-    @property
-    def is_self(self) -> bool:
-        return bool(self.actor.pk == self.person.pk)
-
     @cached_property
     def events(self) -> Page[Any]:
         """One page of what happened, newest first: changes of what they hold, and emails."""
-        page = Paginator(_events(self.person), PAGE_SIZE).get_page(self.number)
+        page: Page[Any] = Paginator(_events(self.person), PAGE_SIZE).get_page(self.number)
         keys = list(page.object_list)
         rows = timeline(self.person).in_bulk([key for _at, what, key in keys if what == "change"])
         letters = letters_of(self.person).in_bulk([key for _at, what, key in keys if what == "letter"])
@@ -180,10 +176,10 @@ class UserPage:
 
 
 def _events(person: User) -> QuerySet[Any, tuple[datetime, str, int]]:
-    """Return (when, what, id) of all that happened to a user, newest first; a change comes before the emails it caused."""
-    what = {"what": Value("change", CharField())}, {"what": Value("letter", CharField())}
-    changes = timeline(person).order_by().annotate(when=F("at"), **what[0]).values_list("when", "what", "id")
-    letters = letters_of(person).order_by().annotate(when=F("owed_at"), **what[1]).values_list("when", "what", "id")
+    """Return (when, what, id) of all that happened to a user, newest first."""
+    change, letter = Value("change", CharField()), Value("letter", CharField())
+    changes = timeline(person).order_by().annotate(when=F("at"), what=change).values_list("when", "what", "id")
+    letters = letters_of(person).order_by().annotate(when=F("owed_at"), what=letter).values_list("when", "what", "id")
     return changes.union(letters, all=True).order_by("-when", "what", "-id")
 
 
@@ -200,7 +196,7 @@ def _opened(person: User) -> QueryDict:
     return fresh
 
 
-def _editing(request: HttpRequest, person: User, form: ChangeForm, choice: ProductChoice, *, status: int = 200) -> HttpResponse:
+def _editing(request: Request, person: User, form: ChangeForm, choice: ProductChoice, *, status: int = 200) -> HttpResponse:
     key = uuid.uuid4() if status == 409 else form.asked["key"]
     context = {"person": person, "form": form, "choice": choice, "key": key}
     if request.htmx:
@@ -209,7 +205,7 @@ def _editing(request: HttpRequest, person: User, form: ChangeForm, choice: Produ
     return render(request, TEMPLATE, {**context, "page": page, "editing": True}, status=status)
 
 
-def _saved(request: HttpRequest, person: User, change: BulkChange) -> HttpResponse:
+def _saved(request: Request, person: User, change: BulkChange) -> HttpResponse:
     """Say what was saved, and show the user as they are now."""
     said = _("The products were changed.") if change.changed else _("Nothing was changed: these products were held already.")
     if not request.htmx:

@@ -13,7 +13,7 @@ from django.utils.timezone import now
 
 from notifications.models import Notification, State
 from products.models import BulkChange, Mode, ProductAccess
-from tests.factories import change, give, held_by, ids, limit, make_group, make_user, product
+from tests.factories import NOW, change, give, held_by, ids, limit, make_group, make_user, product
 from users.models import LastSeen, Role, User
 
 pytestmark = pytest.mark.django_db
@@ -263,6 +263,16 @@ def test_the_timeline_tells_what_when_who_which_change_and_why(client: Client, a
     assert "Granted Rescue Held since before the console" in words
     order = [words.index(f"Change #{made.pk}") for made in (third, second, first)]
     assert order == sorted(order)
+
+
+@pytest.mark.parametrize(
+    ("zone", "read"), [("Europe/Berlin", "13:00:00 CET"), ("", "12:00:00 UTC"), ("Mars/Base", "12:00:00 UTC")]
+)
+def test_times_are_those_of_the_reader(client: Client, ada: User, zone: str, read: str) -> None:
+    User.objects.filter(pk=ada.pk).update(time_zone=zone)
+    grace = make_user(created_at=NOW)
+
+    assert f'title="2026-11-22 {read}"' in client.get(page_of(grace)).content.decode()
 
 
 def test_a_change_from_outside_the_console_says_so(client: Client, ada: User) -> None:
