@@ -6,6 +6,7 @@ from typing import Literal
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -73,7 +74,9 @@ class Notification(models.Model):
         constraints = [models.UniqueConstraint(fields=["user", "kind", "about"], name="notification_owed_once")]
         indexes = [
             models.Index(fields=["lane", "not_before", "id"], condition=Q(state__in=OPEN), name="notifications_open"),
-            models.Index(fields=["about"], condition=Q(kind="CHANGE"), name="notifications_of_a_change"),
+            models.Index(fields=["about", "id"], condition=Q(kind="CHANGE"), name="notifications_of_a_change"),
+            models.Index(fields=["id"], condition=Q(state__in=RETRYABLE), name="notifications_failed"),
+            BrinIndex(fields=["owed_at"], name="notifications_by_time"),  # a few pages: rows come in the order of time
         ]
 
     def __str__(self) -> str:
