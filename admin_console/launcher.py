@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -95,7 +96,7 @@ class Launcher:
         return code
 
     def _start(self) -> None:
-        _check_port_is_free("PORT", settings.WEB_HOST, settings.WEB_PORT)
+        check_port_is_free("PORT", settings.WEB_HOST, settings.WEB_PORT)
         if settings.MAIL_SINK:
             self._choose_port_of_sink()
         begun = [start() for start in (self._postgres, self._valkey)]
@@ -296,7 +297,10 @@ class Launcher:
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
-            yield
+            try:
+                yield
+            finally:
+                shutil.rmtree(settings.SOCKETS, ignore_errors=True)
 
     def _place_for(self, account: Account | None) -> Path:
         """Return where PostgreSQL's data goes: with the rest, unless its account cannot get there."""
@@ -315,10 +319,10 @@ class Launcher:
     def _choose_port_of_sink(self) -> None:
         host, port = settings.MAIL_SINK_ADDRESS
         if env.text("MAIL_SINK_PORT"):
-            _check_port_is_free("MAIL_SINK_PORT", host, port)
+            check_port_is_free("MAIL_SINK_PORT", host, port)
             return
         with contextlib.suppress(StartError):
-            _check_port_is_free("MAIL_SINK_PORT", host, port)
+            check_port_is_free("MAIL_SINK_PORT", host, port)
             return
         with socket.create_server((host, 0)) as free:
             port = free.getsockname()[1]
@@ -411,7 +415,8 @@ def _manage() -> list[str]:
     return [sys.executable, str(settings.BASE_DIR / "manage.py")]
 
 
-def _check_port_is_free(name: str, host: str, port: int) -> None:
+def check_port_is_free(name: str, host: str, port: int) -> None:
+    """Raise StartError unless we can listen there; `name` is the variable to change."""
     try:
         family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except OSError:

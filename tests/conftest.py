@@ -27,6 +27,17 @@ from tests.processes import Broker, Worker
 HOME = Path(os.environ["TEST_HOME"])
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the run's temporary folder, and remove those of runs that were killed."""
+    if hasattr(config, "workerinput"):
+        return
+    for folder in HOME.parent.glob("admin-console-test-[0-9]*"):
+        number = folder.name.rpartition("-")[2]
+        if number.isdigit() and not Path(f"/proc/{number}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+    (HOME / "static").mkdir(parents=True)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove what the run left in the temporary folder."""
     if hasattr(config, "workerinput"):

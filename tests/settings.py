@@ -5,8 +5,8 @@ import re
 import tempfile
 from pathlib import Path
 
-# The first process of a test run makes the folder, the others (pytest-xdist's workers) inherit it; conftest.py removes it.
-_home = os.environ.get("TEST_HOME") or tempfile.mkdtemp(prefix="admin-console-test-")
+# The first process of a test run names the folder, the others (pytest-xdist's workers) inherit it; see conftest.py.
+_home = os.environ.get("TEST_HOME") or f"{tempfile.gettempdir()}/admin-console-test-{os.getpid()}"
 for _name in re.findall(
     r'env\.\w+\(\s*"([A-Z_]+)"', (Path(__file__).parent.parent / "admin_console" / "settings.py").read_text()
 ):
@@ -18,14 +18,12 @@ os.environ["DATABASE_URL"] = "postgresql://console@/none?host=/nowhere"
 os.environ["DATABASE_OWNER_URL"] = "postgresql://console_owner@/none?host=/nowhere"
 
 from admin_console.settings import *  # noqa: E402, F403
-from admin_console.settings import STATIC_ROOT  # noqa: E402
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # Without a broker publishing is an instant no-op for those who look; the fixture `broker` brings a real one.
 CELERY_BROKER_URL = "memory://"
 
 # Pages are tested without collecting static files first.
-STATIC_ROOT.mkdir(exist_ok=True)
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},

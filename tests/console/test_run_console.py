@@ -1,0 +1,186 @@
+"""The one command: it starts everything, heals what is killed, refuses a second copy, and leaves nothing behind.
+
+As root and as a plain user; the state is in a folder with spaces in its path.
+"""
+
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from admin_console.embedded import StartError, private_folder, sockets_folder
+from admin_console.launcher import Launcher, check_port_is_free
+from tests.processes import ROOT, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.xdist_group("run_console")]
+
+
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return str(server.getsockname()[1])
+
+
+class Console:
+    """A console started by its command, in a folder of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.port = home, free_port()
+        self.process: subprocess.Popen[str] | None = None
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        self.environment = inherited | {
+            "ADMIN_CONSOLE_HOME": str(home),
+            "PORT": self.port,
+            "MAIL_SINK_PORT": free_port(),
+            "DEMO_USERS": "20",
+        }
+        self._out = home / "out"
+
+    @property
+    def told(self) -> str:
+        return self._out.read_text()
+
+    def start(self) -> None:
+        with self._out.open("w") as out:
+            self.process = self.run(out)
+        wait_until(lambda: "Ctrl-C stops it" in self.told or self.process.poll() is not None, 60, "the start of the console")
+        assert "Ctrl-C stops it" in self.told, self.told
+
+    def run(self, out: object, **more: str) -> subprocess.Popen[str]:
+        command = [sys.executable, str(ROOT / "manage.py"), "run_console"]
+        environment = self.environment | more
+        return subprocess.Popen(command, env=environment, cwd=self.home, stdout=out, stderr=subprocess.STDOUT, text=True)  # type: ignore[call-overload, no-any-return]
+
+    def end(self, how: signal.Signals) -> int:
+        assert self.process
+        self.process.send_signal(how)
+        return self.process.wait(30)
+
+    def processes(self) -> dict[int, str]:
+        """Return every process of ours but the launcher: its number and command."""
+        found = {}
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit() and self.process and int(folder.name) != self.process.pid:
+                try:
+                    environment = (folder / "environ").read_bytes().split(b"\0")
+                    # Valkey writes its title over its environment.
+                    ours = (folder / "cwd").readlink().is_relative_to(self.home)
+                    if ours or f"ADMIN_CONSOLE_HOME={self.home}".encode() in environment:
+                        found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                except OSError:
+                    continue
+        return found
+
+    def number_of(self, name: str) -> int:
+        """Return the process that was started first of those whose command holds `name`; 0: none."""
+        return min((number for number, command in self.processes().items() if name in command), default=0)
+
+    def serves(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    # Not pytest's folder: PostgreSQL's account may not enter it when we are root.
+    folder = Path(tempfile.mkdtemp(prefix="admin console "))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+    shutil.rmtree(sockets_folder(folder), ignore_errors=True)
+
+
+@pytest.fixture
+def console(home: Path) -> Iterator[Console]:
+    running = Console(home)
+    running.start()
+    yield running
+    if running.process and running.process.poll() is None:
+        running.end(signal.SIGKILL)
+    wait_until(lambda: running.processes() == {}, 20, "the end of everything")
+
+
+def test_it_starts_heals_and_stops(console: Console) -> None:
+    for part in ("PostgreSQL", "Valkey", "Tables", "Demo organisation", "Mail sink", "Worker", "Web server"):
+        assert f"\n{part}" in f"\n{console.told}"
+    assert f"The console runs at http://127.0.0.1:{console.port}" in console.told
+    password = (console.home / "first-admin-password").read_text()
+    assert f"Sign in as admin@example.com with the password {password}" in console.told
+    assert (console.home / "first-admin-password").stat().st_mode & 0o777 == 0o600
+
+    assert console.process
+    second = console.run(subprocess.PIPE, PORT=free_port())
+    assert second.communicate(timeout=30)[0] == (
+        f"Cannot start: the console of {console.home} already runs (process {console.process.pid}).\n"
+    )
+    assert second.returncode == 1
+
+    # A child of a child too: granian and Celery look after theirs.
+    for name in ("bin/postgres", "valkey-server", "mail_sink", "-m celery", "-m granian"):
+        before = console.number_of(name)
+        assert before, f"{name} does not run"  # Number 0 would be ourselves.
+        os.kill(before, signal.SIGKILL)
+        wait_until(lambda before=before, name=name: console.number_of(name) not in (0, before), 20, f"the healing of {name}")  # type: ignore[misc]
+    wait_until(console.serves, 20, "serving again")
+    web = console.number_of("-m granian")
+    assert web
+    worker = min(number for number, command in console.processes().items() if "-m granian" in command and number != web)
+    os.kill(worker, signal.SIGKILL)
+    wait_until(console.serves, 20, "serving again")
+
+    assert console.end(signal.SIGINT) == 0
+    assert console.processes() == {}
+
+
+def test_a_killed_launcher_leaves_nothing_and_the_next_start_recovers(console: Console) -> None:
+    assert "password in" in console.told or "with the password" in console.told
+    console.end(signal.SIGKILL)
+    wait_until(lambda: console.processes() == {}, 20, "the end of everything")
+    console.start()
+    assert console.serves()
+    assert console.end(signal.SIGTERM) == 0
+    assert console.processes() == {}
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"DEMO_USERS": "many"}, "DEMO_USERS='many' is not valid; expected a whole number"),
+        ({"ADMIN_EMAIL": "nobody"}, "ADMIN_EMAIL='nobody' is not valid; expected an email address"),
+        ({"ADMIN_PASSWORD": "short"}, "ADMIN_PASSWORD has 5 characters; expected at least 12."),
+    ],
+)
+def test_a_wrong_value_stops_the_start(monkeypatch: pytest.MonkeyPatch, more: dict[str, str], expected: str) -> None:
+    for name, value in more.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ImproperlyConfigured) as error:
+        Launcher(io.StringIO())
+    assert str(error.value).startswith(expected)
+
+
+def test_a_taken_port_stops_the_start() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            StartError, match=rf"^PORT={port} is not free on 127\.0\.0\.1 \(Address already in use\); expected a free port\.$"
+        ):
+            check_port_is_free("PORT", "127.0.0.1", port)
+
+
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(StartError, match="belongs to somebody else"):
+        private_folder(tmp_path, None)
