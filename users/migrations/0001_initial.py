@@ -9,7 +9,6 @@ from django.conf import settings
 from django.contrib.postgres.operations import CreateExtension, TrigramExtension, UnaccentExtension
 from django.db import migrations, models
 
-
 # unaccent() is only STABLE, because its dictionary may be replaced; naming the dictionary of the extension makes it safe to fix.
 FOLD = """
 CREATE FUNCTION users_fold(text) RETURNS text
