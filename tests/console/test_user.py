@@ -334,7 +334,7 @@ def test_support_finds_the_way_to_the_evidence(client: Client) -> None:
 
     response = client.get(page_of(grace))
 
-    assert f"/admin/products/accesschange/?user__id__exact={grace.pk}" in response.content.decode()
+    assert f"/admin/products/accesschange/?person={grace.pk}" in response.content.decode()
     assert "Edit" not in part(response, "products")
     assert client.get(editor_of(grace)).status_code == 403
     assert client.post(editor_of(grace), form(grace)).status_code == 403
