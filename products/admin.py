@@ -155,7 +155,8 @@ class AccessChangeAdmin(ReadOnlyAdmin):
     )
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
-        return ("user_id", "id") if request.GET.get("change") else ("-id",)
+        is_of_a_change = request.GET.get("change") or number(request.GET.get("q", "")) is not None
+        return ("user_id", "id") if is_of_a_change else ("-id",)
 
     def dress(self, rows: Sequence[Any]) -> None:
         names = product_names()
@@ -189,11 +190,11 @@ class AccessChangeAdmin(ReadOnlyAdmin):
     @column(_("granted"))
     def granted_and_first(self, row: Any) -> SafeString:
         if not row.first:
-            return self.granted(row)
+            return in_words(row.granted, row.names) or NOTHING
         told = _now("first time")
         if set(row.first) != set(row.granted):
             told = SafeString(_now("first time: %(products)s") % {"products": in_words(row.first, row.names)})
-        return format_html("{}{}", self.granted(row), under(told))
+        return format_html("{}{}", in_words(row.granted, row.names), under(told))
 
     @column(_("revoked"))
     def revoked(self, row: Any) -> SafeString:

@@ -185,21 +185,13 @@ def test_forged_forms_change_nothing_at_any_address(client: Client, admin_user: 
     client.get("/admin/")
     visited, before = addresses(), digest()
 
-    answers = {
-        (method, address): getattr(client, method)(address, form).status_code
-        for address in visited
-        for form in forged_forms(grace)
-        for method in ("post",)
-    }
-    answers |= {
-        (method, address): getattr(client, method)(address).status_code
-        for address in visited
-        for method in ("put", "patch", "delete")
-    }
+    forms = forged_forms(grace) if role == Role.SUPPORT else forged_forms(grace)[:2]
+    answers = [(address, client.post(address, form).status_code) for address in visited for form in forms]
+    answers += [(address, getattr(client, how)(address).status_code) for address in visited for how in ("put", "patch", "delete")]
 
     assert digest() == before
     assert len(visited) > 25
-    assert {status for (_method, address), status in answers.items() if address != "/admin/login/"} <= {404, 405}
+    assert {status for address, status in answers if address != "/admin/login/"} <= {404, 405}
 
 
 def test_reading_writes_nothing(client: Client, reader: User, admin_user: User) -> None:
@@ -282,6 +274,19 @@ def test_links_lead_both_ways_between_person_history_change_and_emails(client: C
     assert [email.kind for email in client.get(of_the_change).context["cl"].result_list] == ["CHANGE"]
     assert link_to(client.get(bulk_change), "Users changed") == f"{HISTORY}?change={done.pk}"
     assert link_to(client.get(bulk_change), "Ada Admin") == f"{USERS}{admin_user.pk}/change/"
+
+
+def test_links_lead_to_the_consoles_own_pages_and_back(client: Client, reader: User, admin_user: User) -> None:
+    grace = make_user("Grace Hopper")
+    done = change(admin_user, [grace], "meeting")
+
+    for page, own in [
+        (f"{USERS}{grace.pk}/change/", f"/users/{grace.pk}/"),
+        (f"{CHANGES}{done.pk}/change/", f"/changes/{done.pk}/"),
+    ]:
+        assert link_to(client.get(page), "Open in the console") == own
+        assert client.get(own).status_code == 200
+    assert f'href="{HISTORY}?person={grace.pk}"' in text_of(client.get(f"/users/{grace.pk}/"))
 
 
 def test_a_persons_page_shows_the_newest_of_a_long_history(client: Client, reader: User) -> None:
@@ -518,7 +523,7 @@ def test_the_pages_of_a_list_show_every_row_once_in_both_directions(
 def test_a_search_begins_at_the_first_page(client: Client, reader: User) -> None:
     grace = give(make_user("Grace Hopper"), "meeting")
 
-    page = client.get(HISTORY, {"after": history_of(grace)[0], "source": "HELD_BEFORE"})
+    page = client.get(HISTORY, {"after": str(history_of(grace)[0]), "source": "HELD_BEFORE"})
 
     assert page.context["cl"].result_list == []
     assert 'name="after"' not in text_of(page)
@@ -649,12 +654,9 @@ def test_products_show_seats_and_holders(client: Client, reader: User) -> None:
 # As many rows as there may be
 
 
-@pytest.mark.parametrize("address", LISTS)
-def test_a_list_costs_the_same_for_few_and_many(client: Client, reader: User, admin_user: User, address: str) -> None:
-    def cost() -> int:
-        with CaptureQueriesContext(
-            connection,
-        ) as queries:
+def test_a_list_costs_the_same_for_few_and_many(client: Client, reader: User, admin_user: User) -> None:
+    def cost(address: str) -> int:
+        with CaptureQueriesContext(connection) as queries:
             assert client.get(address).status_code == 200
         return len(queries)
 
@@ -662,12 +664,13 @@ def test_a_list_costs_the_same_for_few_and_many(client: Client, reader: User, ad
         for number in range(count):
             change(admin_user, [make_user(f"Person {number}", groups=[make_group()])], "meeting", reason=f"Reason {number}")
 
-    client.get(address)
+    client.get(HISTORY)
     more(3)
-    few = cost()
+    few = {address: cost(address) for address in LISTS}
     more(40)
 
-    assert cost() == few <= 15
+    assert {address: cost(address) for address in LISTS} == few
+    assert max(few.values()) <= 15
 
 
 def test_a_persons_page_costs_the_same_for_few_and_many(client: Client, reader: User) -> None:
@@ -720,6 +723,7 @@ def test_an_index_finds_the_rows_of_a_user_of_a_change_and_of_a_period(client: C
     assert "change_id_user_id_idx" in of_change
     assert "notification_owed_once" in plan_of(client, EMAILS, person=reader.pk)
     assert "notifications_of_a_change" in plan_of(client, EMAILS, kind="CHANGE", about=done.pk)
+    assert "notifications_failed" in plan_of(client, EMAILS, state="FAILED")
     today = now().date()
     of_day = plan_of(client, HISTORY, since=today, until=today)
     assert f"products_accesschange_{today:%Y_%m}" in of_day
