@@ -44,6 +44,7 @@ class Person:
     """What the rules say of one user."""
 
     name: str
+    email: str
     group: str | None
     role: str
     language: str
@@ -62,7 +63,7 @@ class Person:
 
     def matches(self, wanted: dict[str, Any]) -> bool:
         return (
-            wanted.get("search", "") in plain(self.name)
+            wanted.get("search", "") in f"{plain(self.name)}\n{self.email}"
             and wanted.get("role", self.role) == self.role
             and wanted.get("language", self.language) == self.language
             and wanted.get("status", self.status) == self.status
@@ -151,7 +152,7 @@ def live(life: list[dict[str, Any]], inbox: Callable[[], Counter[tuple[str, str,
     for name, group, role, language, days in PEOPLE:
         seen = None if days is None else timedelta(days=days)
         user = make_user(name, groups=[groups[group]] if group else [], role=role, language=language, seen=seen)
-        model[user.pk] = Person(name, group, role, language, days)
+        model[user.pk] = Person(name, user.email, group, role, language, days)
     numbers = list(model)
     code_of = dict(Product.objects.values_list("id", "code"))
     id_of = {code: number for number, code in code_of.items()}
