@@ -52,8 +52,8 @@ class Console:
 
     def start(self) -> None:
         with self._out.open("w") as out:
-            self.process = self.run(out)
-        wait_until(lambda: "Ctrl-C stops it" in self.told or self.process.poll() is not None, 60, "the start of the console")
+            self.process = started = self.run(out)
+        wait_until(lambda: "Ctrl-C stops it" in self.told or started.poll() is not None, 60, "the start of the console")
         assert "Ctrl-C stops it" in self.told, self.told
 
     def run(self, out: object, **more: str) -> subprocess.Popen[str]:
@@ -88,7 +88,7 @@ class Console:
     def serves(self) -> bool:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:
-                return answer.status == 200
+                return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
 
