@@ -102,7 +102,10 @@ for (const name of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) bod
 /* Under an open modal dialog the toasts of the page can neither be seen nor reached: it has a place of its own, data-toasts. */
 const placeOfToasts = () => document.querySelector("dialog[open] [data-toasts]") ?? document.getElementById("toasts");
 body.addEventListener("htmx:beforeSwap", (event) => {
-  if (event.detail.target?.id === "toasts") event.detail.target = placeOfToasts();
+  if (event.detail.target?.id !== "toasts") return;
+  event.detail.target = placeOfToasts();
+  const said = new DOMParser().parseFromString(event.detail.serverResponse, "text/html").body.textContent.trim();
+  if ([...event.detail.target.children].some((toast) => toast.textContent.trim() === said)) event.detail.shouldSwap = false; // once is enough
 });
 for (const name of ["htmx:sendError", "htmx:timeout"]) {
   body.addEventListener(name, () => {

@@ -126,6 +126,11 @@ def test_without_javascript_the_dialog_is_a_page_for_the_users_of_one_page(clien
     assert f'name="user" value="{grace.pk}"' in response.content.decode()
 
 
+def test_enter_applies_and_does_not_press_the_preview_button_of_who_has_no_javascript(client: Client, ada: User) -> None:
+    assert "noscript" not in opened(client, ada, make_user()).content.decode()
+    assert f'formaction="{PREVIEW}"' in client.get(OPEN, {"user": ada.pk}).content.decode()
+
+
 def test_an_expired_selection_holds_nobody(client: Client, ada: User) -> None:
     draft = ticking(ada, [make_user()])
     SelectionDraft.objects.update(touched_at=now() - SelectionDraft.LIFETIME - timedelta(hours=1))
@@ -241,6 +246,7 @@ def test_another_mode_starts_with_nothing_ticked(client: Client, ada: User, mode
     assert " checked" not in box(response, "meeting")
     assert f'name="shown" value="{mode}"' in response.content.decode()
     assert "0 changed, 1 unchanged" in shown(response)
+    assert f"Tick the products to {mode.lower()}." in shown(response)
 
 
 def test_back_in_replace_the_boxes_show_what_all_hold(client: Client, ada: User) -> None:
