@@ -9,17 +9,22 @@ import logging
 import os
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 from celery import Celery, signals
 from celery.app.amqp import AMQP
 from celery.contrib.django.task import DjangoTask
+from celery.platforms import SecurityWarning
 from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from kombu.exceptions import OperationalError as BrokerError
 
 logger = logging.getLogger(__name__)
+
+# It is about pickled messages from strangers; ours are JSON.
+warnings.filterwarnings("ignore", category=SecurityWarning)
 
 # How long a page waits for a broker that hangs, and how long it then does not ask again.
 PATIENCE = 0.2
@@ -113,11 +118,10 @@ class Ticker:
 
     def __init__(self) -> None:
         self._due: dict[str, float] = {}
-        app.loader.import_default_modules()
+        app.autodiscover_tasks(force=True)
 
-    def ring(self) -> None:
-        """Publish what is due; call it a few times a second."""
-        now = time.monotonic()
+    def ring(self, now: float) -> None:
+        """Publish what is due at the moment `now`, by time.monotonic(); call it a few times a second."""
         for name, entry in app.conf.beat_schedule.items():
             if now >= self._due.get(name, 0):
                 self._due[name] = now + entry["schedule"]

@@ -124,7 +124,7 @@ class Launcher:
                 name="PostgreSQL",
                 command=postgres.command(_postgres_options()),
                 is_ready=lambda: _answers(postgres.conninfo(SUPERUSER)),
-                log=self._log("postgres"),
+                log=self.home / "log" / "postgres.log",
                 account=account,
                 folder=Path("/"),
                 stop_signal=signal.SIGINT,
@@ -167,7 +167,7 @@ class Launcher:
                 name="Valkey",
                 command=valkey_command(data, path),
                 is_ready=lambda: _redis_answers(f"unix://{path}"),
-                log=self._log("valkey"),
+                log=self.home / "log" / "valkey.log",
                 folder=data,
                 foundation=True,
             )
@@ -189,12 +189,14 @@ class Launcher:
         if not settings.MAIL_SINK:
             return lambda: None
         host, port = settings.MAIL_SINK_ADDRESS
-        part = self._console_part("mail sink", [*_manage(), "mail_sink"], is_ready=lambda: _listens(host, port))
+        part = self._console_part("mail sink", [*_manage(), "mail_sink", "--skip-checks"], is_ready=lambda: _listens(host, port))
         return self._when_ready(part, f"no EMAIL_HOST given, so emails end on the page Test inbox (port {port})")
 
     def _worker(self) -> Callable[[], None]:
         options = ("--without-gossip", "--without-mingle", "--without-heartbeat")
-        return self._when_ready(self._console_part("worker", [*_python("celery"), "-A", "admin_console", "worker", *options]))
+        return self._when_ready(
+            self._console_part("worker", [*_python("celery"), "-q", "--skip-checks", "-A", "admin_console", "worker", *options])
+        )
 
     def _web(self) -> Callable[[], None]:
         options = {
@@ -230,6 +232,16 @@ class Launcher:
             call_command("migrate", verbosity=0, interactive=False)
         connections["owner"].close()
         self._ready("Tables", f"{len(waiting)} migrations run" if waiting else "")
+        with connections["default"].cursor() as cursor:
+            cursor.execute(
+                "SELECT rolsuper OR EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public' AND tableowner = rolname) "
+                "FROM pg_roles WHERE rolname = current_user"
+            )
+            if cursor.fetchone()[0]:
+                self._tell(
+                    "The role of DATABASE_URL owns tables or is a superuser, so it could switch off the protection of the "
+                    "entitlement history; docs/operations.md shows the two roles to use."
+                )
 
     def _static_files(self) -> None:
         stamp, wanted = self.home / "static.stamp", _digest_of_static_files()
@@ -333,7 +345,7 @@ class Launcher:
         note = self.home / "run" / f"{name.replace(' ', '-')}.ready"
         note.unlink(missing_ok=True)
         environment = {key: value for key, value in os.environ.items() if key.removesuffix("_FILE") not in OWNERS_ONLY}
-        environment |= {"CONSOLE_READY_FILE": str(note), "PYTHONUNBUFFERED": "1", "CELERY_SKIP_CHECKS": "1"}
+        environment |= {"CONSOLE_READY_FILE": str(note), "PYTHONUNBUFFERED": "1"}
         return self._supervisor.add(
             Part(name, command, is_ready or note.exists, self._log(name), environment=environment, folder=settings.BASE_DIR)
         )
@@ -346,7 +358,7 @@ class Launcher:
         return ready
 
     def _log(self, name: str) -> Path | None:
-        """Return where a part writes: in production our own output, for whoever collects it."""
+        """Return where a process of the console writes: in production our own output, for whoever collects it."""
         return None if settings.PRODUCTION else self.home / "log" / f"{name.replace(' ', '-')}.log"
 
     def _ready(self, what: str, more: str = "") -> None:
@@ -469,7 +481,7 @@ def _web_answers() -> bool:
 
 def _digest_of_static_files() -> str:
     """Return a value that changes when any static file, or the folder that they are collected in, does."""
-    digest = hashlib.sha256(str(settings.STATIC_ROOT).encode())
+    digest = hashlib.sha256(f"{settings.STATIC_ROOT} {settings.STORAGES}".encode())
     for finder in get_finders():
         for path, storage in finder.list([]):
             found = os.stat(storage.path(path))

@@ -7,7 +7,7 @@ import psycopg
 from psycopg import sql
 
 # The console's role reads and writes rows; what it may not do to the history, the migrations revoke.
-_GRANTS = (
+GRANTS = (
     "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {role}",
     "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO {role}",
 )
@@ -29,6 +29,6 @@ def provide_database(
         if new:
             server.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(owner)))
     with psycopg.connect(conninfo, dbname=name, autocommit=True) as database:
-        for grant in _GRANTS:
+        for grant in GRANTS:
             database.execute(sql.SQL(grant).format(owner=sql.Identifier(owner), role=sql.Identifier(role)))
     return new

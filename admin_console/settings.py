@@ -87,7 +87,10 @@ TEMPLATES = [
 # `default` is the console's own role, which owns nothing; `owner` makes and changes tables (`manage.py migrate` uses it).
 DATABASES = {
     "default": env.database("DATABASE_URL", f"postgresql://console@/console?host={quote(str(SOCKETS))}"),
-    "owner": env.database("DATABASE_OWNER_URL", f"postgresql://console_owner@/console?host={quote(str(SOCKETS))}"),
+    # An operator's server of which we know no owner: then only reading is asked of it.
+    "owner": env.database(
+        "DATABASE_OWNER_URL", env.text("DATABASE_URL") or f"postgresql://console_owner@/console?host={quote(str(SOCKETS))}"
+    ),
 }
 for _alias, _database in DATABASES.items():
     _database |= {"ENGINE": "django.db.backends.postgresql", "CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}

@@ -126,7 +126,7 @@ class Supervisor:
                 raise StartError(f"{part.name} was not ready within {seconds:g} s{part.hint}.")
             time.sleep(0.03)
 
-    def watch(self, tick: Callable[[], None]) -> None:
+    def watch(self, tick: Callable[[float], None]) -> None:
         """Start again whatever dies and call `tick`, ten times a second, until a signal handler raises."""
         trimmed = time.monotonic()
         while True:
@@ -137,7 +137,7 @@ class Supervisor:
                 trimmed = time.monotonic()
                 for part in self.parts:
                     part.trim_log()
-            tick()
+            tick(time.monotonic())
             time.sleep(0.1)
 
     def stop(self, hurry: Callable[[], bool]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from admin_console import env
+from admin_console.provision import GRANTS
 
 ROOT = Path(__file__).parent.parent.parent
 SECRET = "s3cret-that-nobody-may-see"
@@ -141,6 +142,7 @@ def test_a_server_of_the_operators_own(monkeypatch: pytest.MonkeyPatch) -> None:
         "console",
     ]
     assert default["OPTIONS"]["sslmode"] == "require"
+    assert found["DATABASES"]["owner"]["HOST"] == "db.example.com"
     assert found["CELERY_BROKER_URL"] == "rediss://:pw@redis.example.com:6380/2"
 
 
@@ -183,3 +185,9 @@ def names_read() -> set[str]:
 def test_every_variable_is_documented() -> None:
     table = (ROOT / "docs" / "configuration.md").read_text()
     assert set(re.findall(r"^\| `([A-Z_]+)`", table, re.MULTILINE)) == names_read()
+
+
+def test_operators_are_shown_the_roles_that_the_launcher_makes() -> None:
+    shown = (ROOT / "docs" / "operations.md").read_text()
+    for grant in GRANTS:
+        assert grant.format(owner="console_owner", role="console") + ";" in shown
