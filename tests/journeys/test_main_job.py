@@ -59,8 +59,8 @@ def test_from_the_click_to_the_inbox_and_the_history(admin: Page, console: Conso
     # Both got an email about the change and one on how to start.
     for _id, _name, email in people:
         admin.goto(f"/inbox/?to={email}")
-        expect(admin.locator("main")).to_contain_text("GoTo Meeting")
         reload_until(admin, lambda: admin.locator("main a[href^='/inbox/']").filter(has_text=re.compile("@|GoTo")).count() >= 2)
+        expect(admin.locator("main")).to_contain_text("GoTo Meeting")
 
     # Their page tells what happened, by whom, why, and what became of the emails.
     admin.goto(f"/users/{people[0][0]}/")
