@@ -232,7 +232,7 @@ def _freeze(change: BulkChange, users: QuerySet[User]) -> int:
             """,
             [change.pk, settings.BULK_BATCH_SIZE, *params],
         )
-        return cursor.fetchone()[0]
+        return int(cursor.fetchone()[0])
 
 
 def _reserve_seats(change: BulkChange, *, actor: User, selection: Selection, now: datetime) -> None:
@@ -438,4 +438,4 @@ def record_already_held(*, actor: User | None, holdings: str, params: Sequence[A
                 f"FROM ({holdings}) held WHERE held.user_id = a.user_id AND a.products <> held.products",
                 params,
             )
-            return cursor.rowcount
+            return int(cursor.rowcount)

@@ -184,7 +184,7 @@ def _owe_emails(change: BulkChange, facts: dict[str, Any]) -> None:
 RECORDED = "change_id = %s AND user_id BETWEEN %s AND %s"
 
 
-def as_sql(users: QuerySet[User]) -> tuple[str, tuple[Any, ...]]:
+def as_sql(users: QuerySet[User, Any]) -> tuple[str, tuple[Any, ...]]:
     """Return a queryset of ids as SQL, to be part of a larger statement."""
     try:
         sql, params = users.query.sql_with_params()

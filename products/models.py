@@ -62,7 +62,11 @@ class ProductAccess(models.Model):
     )
     products = ArrayField(models.IntegerField(), default=list, db_default=EMPTY_SET)  # sorted, unique
     ever = ArrayField(models.IntegerField(), default=list, db_default=EMPTY_SET)  # sorted, unique, never shrinks
-    suspended = models.GeneratedField(expression=Q(products=EMPTY_SET), output_field=models.BooleanField(), db_persist=True)
+    suspended = models.GeneratedField(
+        expression=Q(products=EMPTY_SET),  # type: ignore[arg-type]  # the stubs know no condition here
+        output_field=models.BooleanField(),
+        db_persist=True,
+    )
 
     class Meta:
         constraints = [

@@ -103,7 +103,7 @@ def preview(
     welcoming = [product_id for product_id in wanted if product_id in products and products[product_id].onboarding]
     users = selection.users(actor, now=now)
     changeable = users.filter(changeable_by(actor))
-    groups = (
+    groups: Iterable[Any] = (
         ProductAccess.objects.filter(user__in=changeable.values("id"))
         .values("products")
         .annotate(

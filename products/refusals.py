@@ -65,8 +65,8 @@ def refuse_if_short(needs: Iterable[SeatNeed]) -> None:
     names = dict(Product.objects.filter(id__in=[need.product_id for need in short]).values_list("id", "name"))
     sentences = [
         ngettext(
-            "%(product)s: %(needed)s seat is needed, %(free)s are free (%(missing)s missing).",
-            "%(product)s: %(needed)s seats are needed, %(free)s are free (%(missing)s missing).",
+            "%(product)s: %(needed)s seat needed, %(free)s free, %(missing)s missing.",
+            "%(product)s: %(needed)s seats needed, %(free)s free, %(missing)s missing.",
             need.needed,
         )
         % {"product": names[need.product_id], "needed": need.needed, "free": max(need.free, 0), "missing": need.missing}

@@ -388,7 +388,7 @@ def test_too_few_seats_are_told_beside_the_products(client: Client, ada: User) -
 
     response = refused(client, form(ada, "rescue", "meeting", expected=2, quiet="on", reason="Pilot"))
 
-    assert re.search(r'id="product-error" role="alert".*?Rescue: 2 seats are needed', response.content.decode(), re.DOTALL)
+    assert re.search(r'id="product-error" role="alert".*?Rescue: 2 seats needed', response.content.decode(), re.DOTALL)
     assert " checked" in box(response, "rescue")
     assert " checked" in box(response, "meeting")
     assert ">Pilot</textarea>" in response.content.decode()

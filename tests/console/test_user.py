@@ -212,7 +212,7 @@ def test_too_few_seats_are_told_and_the_input_is_kept(client: Client, ada: User)
     response = client.post(editor_of(grace), form(grace, "rescue", reason="Pilot"), headers=HTMX)
 
     assert response.status_code == 422
-    assert "Rescue: 1 seat is needed, 0 are free (1 missing)." in shown(response)
+    assert "Rescue: 1 seat needed, 0 free, 1 missing." in shown(response)
     assert f'value="{product("rescue").pk}" id="product-{product("rescue").pk}"' in response.content.decode()
     assert ">Pilot</textarea>" in response.content.decode()
     assert held_by(grace) == set()

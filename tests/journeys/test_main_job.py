@@ -1,6 +1,7 @@
 """The main job, from the click to the inbox and the history, in a real browser on a real console."""
 
 import re
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -237,7 +238,7 @@ def test_every_page_is_accessible(admin: Page, console: Console, theme: str):
     assert {name: problems for name, problems in found.items() if problems} == {}
 
 
-def violations(response: dict) -> list[str]:
+def violations(response: dict[str, Any]) -> list[str]:
     return [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in response["violations"]]
 
 

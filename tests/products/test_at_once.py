@@ -12,6 +12,7 @@ from django.db import connection
 
 from notifications.models import Notification
 from products import actions, history, queries
+from products.batch import LostClaim
 from products.models import AccessChange, BulkChange, BulkChangeBatch, Mode, ProductAccess, Seat, Source
 from tests.factories import NOW, change, give, held_by, ids, limit, make_user
 from users.models import Role, User
@@ -184,7 +185,7 @@ def test_a_worker_whose_lease_ran_out_does_not_apply_its_batch(committed_db, set
     run_to_the_end(made)
 
     assert slow is not None
-    with pytest.raises(actions.LostClaim):
+    with pytest.raises(LostClaim):
         actions._apply_claimed(made, slow)
     assert AccessChange.objects.count() == 1
 
@@ -255,7 +256,9 @@ def test_a_change_waits_for_rows_that_another_holds_and_then_sees_what_they_wrot
 def test_the_first_statement_of_a_session_may_be_a_large_one(committed_db):
     """A plan that compares every row with every other takes 11 s for these, and is kept for the session."""
     with psycopg.connect(committed_db.console, autocommit=True) as session:
-        session.execute("INSERT INTO users_user (email, password) SELECT n || '@tests.example', '' FROM generate_series(1, 5000) n")
+        session.execute(
+            "INSERT INTO users_user (email, password) SELECT n || '@tests.example', '' FROM generate_series(1, 5000) n"
+        )
         session.execute("SET statement_timeout = '5s'")
         session.execute("UPDATE products_productaccess SET products = %s, ever = %s", [ids("rescue"), ids("rescue")])
 

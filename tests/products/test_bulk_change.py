@@ -413,7 +413,7 @@ def test_short_of_seats_nothing_starts_and_the_shortfall_is_told(admin):
     give(make_user(), "rescue")
     limit("rescue", 2)
     users = [make_user(), make_user(), make_user()]
-    with pytest.raises(actions.SeatsShort, match=r"Rescue: 3 seats are needed, 1 are free \(2 missing\)"):
+    with pytest.raises(actions.SeatsShort, match="Rescue: 3 seats needed, 1 free, 2 missing"):
         change(admin, users, "rescue", "meeting")
 
     assert [held_by(user) for user in users] == [set()] * 3

@@ -202,15 +202,15 @@ def live(life: list[dict[str, Any]], inbox: Callable[[], Counter[tuple[str, str,
     while deliver_due(now=NOW):
         pass
     received = inbox()
-    for user in with_status(User.objects.filter(id__in=numbers), now=NOW).select_related("product_access"):
-        person = model[user.pk]
-        replayed = list(AccessChange.objects.filter(user=user).order_by("id").values_list("before", "after"))
-        assert {code_of[number] for number in user.product_access.products} == person.held
-        assert {code_of[number] for number in user.product_access.ever} == person.ever
-        assert user.status == person.status
+    for reader in with_status(User.objects.filter(id__in=numbers), now=NOW).select_related("product_access"):
+        person = model[reader.pk]
+        replayed = list(AccessChange.objects.filter(user=reader).order_by("id").values_list("before", "after"))
+        assert {code_of[number] for number in reader.product_access.products} == person.held
+        assert {code_of[number] for number in reader.product_access.ever} == person.ever
+        assert reader.status == person.status  # type: ignore[attr-defined]  # of with_status
         assert [before for before, _after in replayed] == [[], *[after for _before, after in replayed[:-1]]][: len(replayed)]
-        assert (replayed[-1][1] if replayed else []) == user.product_access.products
-        assert {(kind, about): times for (to, kind, about), times in received.items() if to == user.email} == person.told
+        assert (replayed[-1][1] if replayed else []) == reader.product_access.products
+        assert {(kind, about): times for (to, kind, about), times in received.items() if to == reader.email} == person.told
     assert sum(received.values()) == sum(sum(person.told.values()) for person in model.values())
     held_now = Counter(code for products in ProductAccess.objects.values_list("products", flat=True) for code in products)
     with connection.cursor() as cursor:
