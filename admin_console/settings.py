@@ -260,4 +260,5 @@ BULK_BATCH_SIZE = env.number("BULK_BATCH_SIZE", 5_000, least=1, most=50_000)
 BULK_AT_ONCE = env.number("BULK_AT_ONCE", 1_000, least=0, most=10_000)
 # A change that touches or suspends more users than this asks to type the number (rule B11).
 BULK_CONFIRM_ABOVE = env.number("BULK_CONFIRM_ABOVE", 25_000, least=1)
-ORGANISATION_NAME = env.text("ORGANISATION_NAME", "Your organisation")
+# Without a name: that of the invented organisation (admin_console/demo.py).
+ORGANISATION_NAME = env.text("ORGANISATION_NAME", ALLOWED_HOSTS[0] if PRODUCTION else "Aldermoor")
