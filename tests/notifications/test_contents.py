@@ -47,7 +47,7 @@ class TestChangeEmail:
     def test_when_nothing_is_left_it_says_that_access_is_suspended(self, smtp_script: ScriptedServer) -> None:
         received = changed(smtp_script, give(make_user(), "meeting"))
 
-        assert received.message["Subject"] == "Your product access at Your organisation is suspended"
+        assert received.message["Subject"] == "Your product access at Aldermoor is suspended"
         for part in (received.text, received.html):
             assert "You have no products any more, so your access is suspended" in part
             assert "What you can use now" not in part
@@ -55,7 +55,7 @@ class TestChangeEmail:
     def test_it_is_written_in_the_readers_language(self, smtp_script: ScriptedServer) -> None:
         received = changed(smtp_script, give(make_user("Zoé Lefèvre", language="fr"), "meeting"))
 
-        assert received.message["Subject"] == "Votre accès aux produits est suspendu (Your organisation)"
+        assert received.message["Subject"] == "Votre accès aux produits est suspendu (Aldermoor)"
         assert received.message["Content-Language"] == "fr"
         assert "Bonjour Zoé Lefèvre," in received.text
         assert "votre accès est donc suspendu" in received.text
