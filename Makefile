@@ -7,7 +7,7 @@ run:
 
 # Run the tests, the browser journeys included; `make test ARGS="-k seats"` runs some.
 test:
-	@bin/bootstrap dev && bin/get-chromium && .venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@bin/bootstrap dev && bin/get-chromium && .venv/bin/python -m pytest -n 2 $(ARGS)
 
 lint:
 	@bin/bootstrap dev

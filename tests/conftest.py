@@ -65,6 +65,23 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["superuser"] = _superuser(node.config)
 
 
+# What these start is dear and shared by their tests: each is run by one of pytest-xdist's processes, and first. (Its own way of
+# saying so, `--dist loadgroup`, does nothing with pytest 9.2.)
+TOGETHER = ("tests/journeys/", "tests/console/test_run_console.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give out tests one by one, but those of `TOGETHER` together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next((start for start in TOGETHER if nodeid.startswith(start)), nodeid)
+
+    return Scheduling(config, log)
+
+
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Cluster:
     """Return the PostgreSQL server of this test run."""

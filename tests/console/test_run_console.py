@@ -23,7 +23,7 @@ from admin_console.embedded import StartError, private_folder, sockets_folder
 from admin_console.launcher import Launcher, check_port_is_free
 from tests.processes import ROOT, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.xdist_group("run_console")]
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 
 def free_port() -> str:
@@ -59,7 +59,7 @@ class Console:
     def run(self, out: object, **more: str) -> subprocess.Popen[str]:
         command = [sys.executable, str(ROOT / "manage.py"), "run_console"]
         environment = self.environment | more
-        return subprocess.Popen(command, env=environment, cwd=self.home, stdout=out, stderr=subprocess.STDOUT, text=True)  # type: ignore[call-overload, no-any-return]
+        return subprocess.Popen(command, env=environment, cwd=self.home, stdout=out, stderr=subprocess.STDOUT, text=True)  # type: ignore[call-overload]
 
     def end(self, how: signal.Signals) -> int:
         assert self.process
