@@ -44,6 +44,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         return
     if started := config.stash.get(_STARTED, None):
         remove_cluster(HOME, started[1])
+    elif given := os.environ.get("TEST_DATABASE_URL"):
+        Cluster(given, HOME).drop_template()
     shutil.rmtree(HOME, ignore_errors=True)
 
 

@@ -70,10 +70,11 @@ class Cluster:
         self.superuser = superuser
         self.home = home
         self._run = home.name.replace("-", "_")
+        self._template = f"{self._run}_template"
 
     def template(self) -> str:
         """Return the name of the migrated database, made by whoever asks first."""
-        name = f"{self._run}_template"
+        name = self._template
         with (self.home / "template.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             ready = self.home / "template.ready"
@@ -98,6 +99,10 @@ class Cluster:
         """Remove a database, whoever is connected to it."""
         with psycopg.connect(self.superuser, autocommit=True) as server:
             server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def drop_template(self) -> None:
+        """Leave nothing on a server that outlives the run."""
+        self.drop(self._template)
 
     def _migrate(self, name: str) -> None:
         with use(Database(name, make_conninfo(self.superuser, dbname=name))):
