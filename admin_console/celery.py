@@ -123,9 +123,8 @@ class Ticker:
     def ring(self, now: float) -> None:
         """Publish what is due at the moment `now`, by time.monotonic(); call it a few times a second."""
         for name, entry in app.conf.beat_schedule.items():
-            if now >= self._due.get(name, 0):
+            if now >= self._due.get(name, 0) and app.tasks[entry["task"]].apply_async(**entry["options"]) is not None:
                 self._due[name] = now + entry["schedule"]
-                app.tasks[entry["task"]].apply_async(**entry["options"])
 
 
 @signals.setup_logging.connect

@@ -92,3 +92,16 @@ def test_the_ticker_rings_what_is_due(monkeypatch: pytest.MonkeyPatch, broker: B
     for moment, messages in ((100, 1), (109, 1), (110, 2), (119, 2)):
         ticker.ring(moment)
         assert broker.waiting() == messages
+
+
+@pytest.mark.faults
+def test_the_ticker_does_not_wait_a_turn_when_the_broker_is_back(monkeypatch: pytest.MonkeyPatch, broker: Broker) -> None:
+    entry = {"task": nothing.name, "schedule": 10, "options": {"expires": 10}}
+    monkeypatch.setitem(celery.app.conf, "beat_schedule", {"nothing": entry})
+    ticker = celery.Ticker()
+    broker.kill()
+    ticker.ring(100)
+    broker.start()
+    celery.publisher.resume()
+    ticker.ring(101)
+    assert broker.waiting() == 1
