@@ -23,15 +23,15 @@ CATALOGUE = [
 
 def add_catalogue(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
     Product = apps.get_model("products", "Product")
-    Product.objects.bulk_create(
+    Product.objects.using(schema_editor.connection.alias).bulk_create(
         Product(code=code, name=name, onboarding=onboarding, restricted=restricted, position=position)
         for position, (code, name, onboarding, restricted) in enumerate(CATALOGUE, 1)
     )
 
 
 def remove_catalogue(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
-    apps.get_model("products", "Seat").objects.all().delete()
-    apps.get_model("products", "Product").objects.all().delete()
+    for name in ("Seat", "Product"):
+        apps.get_model("products", name).objects.using(schema_editor.connection.alias).all().delete()
 
 
 class Migration(migrations.Migration):
