@@ -24,6 +24,7 @@ urlpatterns = [
     # One user
     path("users/<int:user_id>/", user.user, name="user"),
     path("users/<int:user_id>/products/", user.user_products, name="user_products"),
+    path("users/<int:user_id>/emails/<int:email_id>/retry/", user.retry_email, name="retry_email"),
     # Changes
     path("changes/", changes.changes, name="changes"),
     path("changes/<int:change_id>/", changes.change, name="change"),

@@ -83,6 +83,11 @@ class Notification(models.Model):
         return f"{self.kind} {self.about} → {self.user_id}"
 
     @property
+    def can_be_retried(self) -> bool:
+        """Whether it failed for good and may be tried again; the text of an account email is erased by then."""
+        return self.state in RETRYABLE and self.kind != "ACCOUNT"
+
+    @property
     def is_open(self) -> bool:
         """Whether it is still going to be sent."""
         return self.state in OPEN

@@ -15,7 +15,7 @@ from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.utils.timezone import now
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from admin_console.access import Request, requires
 from admin_console.forms import ChangeForm
@@ -23,8 +23,10 @@ from admin_console.product_choice import ProductChoice
 from admin_console.templatetags.console import product_codes
 from admin_console.views.changes import see_other
 from admin_console.views.manage_products import requested
+from notifications import actions as notifications
 from notifications.models import Notification
 from notifications.queries import letters_of
+from notifications.tasks import ring
 from products.models import AccessChange, BulkChange, Mode, Product
 from products.queries import catalogue, granted_by, timeline
 from products.selection import Selection
@@ -43,6 +45,20 @@ def user(request: Request, user_id: int) -> HttpResponse:
     page = UserPage(request.user, person, now=now(), page=request.GET.get("page", "1"))
     part = {"products": "#held", "timeline": "#timeline"}.get(request.htmx.target or "", "")
     return render(request, f"{TEMPLATE}{part}", {"page": page, "person": person})
+
+
+@require_POST
+@requires(Capability.MANAGE_USERS)
+def retry_email(request: Request, user_id: int, email_id: int) -> HttpResponse:
+    """Try an email to this user again that failed for good."""
+    person = _person(request.user, user_id)
+    email = get_object_or_404(letters_of(person), pk=email_id)
+    notifications.retry(actor=request.user, ids=[email.pk], now=now())
+    ring()
+    if not request.htmx:
+        return see_other("user", person.pk)
+    page = UserPage(request.user, person, now=now())
+    return render(request, f"{TEMPLATE}#timeline", {"page": page, "person": person})
 
 
 @require_http_methods(["GET", "POST"])
@@ -130,6 +146,11 @@ class UserPage:
             can(self.actor, Capability.ASSIGN_PRODUCTS)
             and User.objects.filter(changeable_by(self.actor), pk=self.person.pk).exists()
         )
+
+    @property
+    def may_retry(self) -> bool:
+        """Whether the actor may have failed emails tried again."""
+        return can(self.actor, Capability.MANAGE_USERS)
 
     @property
     def sees_evidence(self) -> bool:

@@ -298,6 +298,35 @@ def test_each_email_tells_its_fate(client: Client, ada: User) -> None:
     assert "450 greylisted, come back" in words
 
 
+@pytest.mark.parametrize("state", State)
+def test_an_email_that_failed_for_good_is_tried_again(client: Client, ada: User, state: str) -> None:
+    grace = make_user()
+    change(ada, [grace], "rescue")
+    email = Notification.objects.get(user=grace)
+    Notification.objects.update(state=state, attempts=3)
+    failed = state in (State.FAILED, State.UNKNOWN, State.EXPIRED)
+    assert ("Try again" in shown(client.get(page_of(grace)))) == failed
+
+    again = client.post(f"{page_of(grace)}emails/{email.pk}/retry/", headers={**HTMX, "HX-Target": "timeline"})
+    email.refresh_from_db()
+
+    assert (email.state, email.attempts) == ((State.QUEUED, 0) if failed else (state, 3))
+    assert "Timeline" in shown(again)
+
+
+def test_who_may_not_try_an_email_again_changes_nothing(client: Client, ada: User) -> None:
+    grace, alan = make_user(), make_user()
+    change(ada, [grace], "rescue")
+    Notification.objects.update(state=State.FAILED)
+    retry = f"emails/{Notification.objects.get().pk}/retry/"
+    assert client.post(page_of(alan) + retry).status_code == 404
+    assert client.get(page_of(grace) + retry).status_code == 405
+    client.force_login(make_user(role=Role.SUPPORT))
+    assert client.post(page_of(grace) + retry).status_code == 403
+
+    assert Notification.objects.get().state == State.FAILED
+
+
 def test_older_events_are_on_the_next_page_in_order(client: Client, ada: User) -> None:
     grace = make_user()
     numbers = [change(ada, [grace], *codes).pk for codes in [["rescue"], []] * 20]  # with an email each: 80 events
