@@ -1,4 +1,4 @@
-"""Every setting of the console, in one file. What an operator may set is read by `env` and documented in the README."""
+"""Every setting of the console, in one file. What an operator may set is read by `env`: docs/configuration.md."""
 
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -100,8 +100,6 @@ for _alias, _database in DATABASES.items():
         _database["OPTIONS"]["options"] = (
             "-c client_connection_check_interval=5s -c idle_in_transaction_session_timeout=5min -c statement_timeout=5min"
         )
-# The role that migrations take rights from.
-CONSOLE_ROLE = DATABASES["default"]["USER"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Celery is a doorbell: see `celery`. Without REDIS_URL the launcher's own Valkey.
@@ -137,7 +135,7 @@ AUTHENTICATION_BACKENDS = ["admin_console.access.SignInBackend"]
 ACCOUNT_ADAPTER = "admin_console.access.SignInAdapter"
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_LOGIN_METHODS = {"email"}
-ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]  # allauth wants them named; the adapter lets nobody sign up.
 ACCOUNT_EMAIL_VERIFICATION = "none"  # addresses come from the organisation
 ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
@@ -155,13 +153,6 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "home"
-ACCOUNT_LOGIN_METHODS = {"email"}
-ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]  # allauth wants them named; the adapter lets nobody sign up.
-ACCOUNT_USER_MODEL_USERNAME_FIELD = None
-ACCOUNT_EMAIL_VERIFICATION = "none"
-ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
-ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
-ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = CONSOLE_URL.partition(":")[0]
 SESSION_COOKIE_AGE = 12 * 60 * 60
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count, F, Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from products.models import AccessChange, BulkChange, BulkChangeBatch, Mode, Product, ProductAccess, SelectionDraft
 from products.selection import Selection
@@ -236,12 +236,6 @@ def holders_at(product: Product, at: datetime) -> QuerySet[User]:
 def product_names() -> dict[int, str]:
     """Return the name of every product by id."""
     return dict(Product.objects.order_by("position", "id").values_list("id", "name"))
-
-
-def free_seats() -> dict[int, int]:
-    """Return how many seats of each limited product are free, by product id."""
-    rows = Product.objects.exclude(seat__seats=None)
-    return dict(rows.values_list("id").annotate(free=F("seat__seats") - F("seat__used") - F("seat__reserved")))
 
 
 def granted_by(user: User) -> dict[int, AccessChange]:
