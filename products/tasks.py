@@ -5,8 +5,8 @@ from typing import Any
 from celery import shared_task
 from django.db import connection
 from django.utils import timezone
-from notifications.tasks import deliver
 
+from notifications.tasks import deliver
 from products import actions, queries
 from products.models import BulkChange
 
