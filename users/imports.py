@@ -189,9 +189,9 @@ class _GroupTree:
 
     def __init__(self) -> None:
         groups = {group.pk: group for group in UserGroup.objects.all()}
-        self._names = {group.name.lower(): group.name for group in groups.values()}
+        self._names = {_lower(group.name): group.name for group in groups.values()}
         self._above = {
-            group.name.lower(): groups[group.parent_id].name.lower() if group.parent_id else "" for group in groups.values()
+            _lower(group.name): _lower(groups[group.parent_id].name) if group.parent_id else "" for group in groups.values()
         }
         self._existing = frozenset(self._names)
         self._known_paths: dict[str, str] = {}
@@ -227,7 +227,7 @@ class _GroupTree:
 
     def _placed(self, name: str, above: str) -> str:
         """Return the group's lower-case name, its place in the tree checked or, for a new group, noted."""
-        key = name.lower()
+        key = _lower(name)
         place = self._above.get(key, "")
         if not above or place == above:
             self._names.setdefault(key, name)
@@ -251,6 +251,11 @@ class _GroupTree:
         while key:
             yield key
             key = self._above[key]
+
+
+def _lower(name: str) -> str:
+    """Return a name as PostgreSQL's lower() writes it, letter by letter: Python's ends a Greek word in another sigma."""
+    return "".join(letter.lower()[0] for letter in name)
 
 
 def _listed(text: str) -> list[str]:

@@ -213,6 +213,17 @@ def test_skipped_bad_lines_go_to_a_file_that_can_be_mended(people: Any, tmp_path
     assert User.objects.get(email="bob@x.example").role == Role.ADMIN
 
 
+@pytest.mark.parametrize("name", ["ΑΘΗΝΑΣ", "İstanbul", "STRAẞE"])
+def test_a_group_is_the_same_for_python_and_postgresql_whatever_its_letters(people: Any, name: str) -> None:
+    people("email;groups", f"ada@tests.example;{name} / Sales")
+    people("email;groups", f"bob@tests.example;{name}")
+    again, _complained, _code = people("email;groups", f"bob@tests.example;{name}")
+
+    assert UserGroup.objects.get(name="Sales").parent == UserGroup.objects.get(name=name)
+    assert [group.name for group in User.objects.get(email="bob@tests.example").groups.all()] == [name]
+    assert "0 added, 0 changed, 1 unchanged" in again
+
+
 def test_groups_of_refused_lines_are_not_made(people: Any, tmp_path: Path) -> None:
     people("email,groups", "a@x.example,Sales", "nobody,Marketing / Web", skip_bad=tmp_path / "bad.csv")
     assert [group.name for group in UserGroup.objects.all()] == ["Sales"]
