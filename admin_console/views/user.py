@@ -74,7 +74,7 @@ def user_products(request: Request, user_id: int) -> HttpResponse:
         choice = ProductChoice(request.user, selection, mode=Mode.REPLACE, ticked=None, notify=True, now=at)
         return _editing(request, person, form, choice)
     form = ChangeForm.read(request.POST)
-    if form.asked["user"] != [person.pk] or form.asked_mode != Mode.REPLACE:
+    if form.asked.get("user") != [person.pk] or form.asked_mode != Mode.REPLACE:
         raise BadRequest("the form is for somebody else")
     change, status = requested(request.user, form, selection, at)
     if change is None:
