@@ -45,7 +45,6 @@ from admin_console.supervisor import Part, Supervisor
 # How long a start waits for a server of the operator's own.
 PATIENCE = 30
 LEAST_PASSWORD = 12
-WEB_WORKERS, WEB_THREADS = 2, 4
 # What the console's processes need not know.
 OWNERS_ONLY = ("DATABASE_OWNER_URL", "ADMIN_PASSWORD", "ADMIN_EMAIL", "DEMO_USERS")
 
@@ -199,19 +198,7 @@ class Launcher:
         )
 
     def _web(self) -> Callable[[], None]:
-        options = {
-            "--interface": "wsgi",
-            "--host": settings.WEB_HOST,
-            "--port": str(settings.WEB_PORT),
-            "--workers": str(WEB_WORKERS),
-            "--blocking-threads": str(WEB_THREADS),
-            "--workers-kill-timeout": "5",
-            "--respawn-interval": "0.2",
-            "--log-level": "warning",
-        }
-        command = [*_python("granian"), *(word for option in options.items() for word in option)]
-        command += ["--respawn-failed-workers", "--no-ws", "admin_console.wsgi:application"]
-        return self._when_ready(self._console_part("web server", command, is_ready=_web_answers))
+        return self._when_ready(self._console_part("web server", _python("admin_console.web"), is_ready=_web_answers))
 
     # What is done once, between the servers and the console's own processes.
 

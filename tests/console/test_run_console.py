@@ -129,15 +129,15 @@ def test_it_starts_heals_and_stops(console: Console) -> None:
     assert second.returncode == 1
 
     # A child of a child too: granian and Celery look after theirs.
-    for name in ("bin/postgres", "valkey-server", "mail_sink", "-m celery", "-m granian"):
+    for name in ("bin/postgres", "valkey-server", "mail_sink", "-m celery", "-m admin_console.web"):
         before = console.number_of(name)
         assert before, f"{name} does not run"  # Number 0 would be ourselves.
         os.kill(before, signal.SIGKILL)
         wait_until(lambda before=before, name=name: console.number_of(name) not in (0, before), 20, f"the healing of {name}")  # type: ignore[misc]
     wait_until(console.serves, 20, "serving again")
-    web = console.number_of("-m granian")
+    web = console.number_of("-m admin_console.web")
     assert web
-    worker = min(number for number, command in console.processes().items() if "-m granian" in command and number != web)
+    worker = min(number for number, command in console.processes().items() if "-m admin_console.web" in command and number != web)
     os.kill(worker, signal.SIGKILL)
     wait_until(console.serves, 20, "serving again")
 
