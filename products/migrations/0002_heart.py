@@ -142,6 +142,9 @@ DECLARE
     written_at timestamptz := clock_timestamp();
     moved record;
 BEGIN
+    IF TG_RELID <> 'products_productaccess'::regclass THEN
+        RAISE EXCEPTION 'only the product access of users has an entitlement history' USING ERRCODE = 'insufficient_privilege';
+    END IF;
     IF TG_OP = 'UPDATE' THEN
         IF EXISTS (SELECT FROM new_rows n LEFT JOIN old_rows o USING (user_id) WHERE o.user_id IS NULL) THEN
             RAISE EXCEPTION 'the access of a user cannot be handed to another' USING ERRCODE = 'check_violation';
@@ -196,7 +199,10 @@ BEGIN
         RAISE EXCEPTION 'there is no product %', moved_product USING ERRCODE = 'foreign_key_violation';
     END IF;
 END $$;
-REVOKE EXECUTE ON FUNCTION products_move_seats(integer, integer) FROM PUBLIC;
+
+-- Who may run these could put them on a table of their own, and so write history as the owner.
+REVOKE EXECUTE ON FUNCTION products_move_seats(integer, integer), products_record_access(), products_give_access_row(),
+    products_give_seat_row(), products_refuse(), products_protect_history(regclass) FROM PUBLIC;
 
 CREATE TRIGGER products_record_insert AFTER INSERT ON products_productaccess
     REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION products_record_access();

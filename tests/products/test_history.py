@@ -194,6 +194,26 @@ def test_the_console_cannot_switch_its_recording_off(sql):
         run(sql)
 
 
+@pytest.mark.parametrize("function", ["products_record_access", "products_give_access_row", "products_give_seat_row"])
+def test_the_console_cannot_put_the_triggers_on_a_table_of_its_own(function):
+    run("CREATE TEMP TABLE forged (user_id int, id int, products int[], ever int[]) ON COMMIT DROP")
+    with pytest.raises(ProgrammingError, match="permission denied for function"):
+        run(
+            "CREATE TRIGGER forge AFTER INSERT ON forged REFERENCING NEW TABLE AS new_rows "
+            f"FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
+        )
+
+
+def test_the_recording_works_on_the_access_of_users_only(owner_connection):
+    owner_connection.execute("CREATE TEMP TABLE forged (user_id int, products int[], ever int[])")
+    owner_connection.execute(
+        "CREATE TRIGGER forge AFTER INSERT ON forged REFERENCING NEW TABLE AS new_rows "
+        "FOR EACH STATEMENT EXECUTE FUNCTION products_record_access()"
+    )
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="only the product access"):
+        owner_connection.execute("INSERT INTO forged VALUES (1, '{8}', '{8}')")
+
+
 def test_every_partition_refuses_to_be_rewritten(superuser_connection):
     partitions = [
         row[0]
