@@ -12,19 +12,26 @@ from django.http import HttpRequest, HttpResponse
 SECRET = re.compile(r"password|secret|token|authorization|cookie|csrf|session", re.IGNORECASE)
 PERSONAL = frozenset({"email", "first_name", "last_name", "recipient", "recipients", "to_addr"})
 ADDRESS = re.compile(r"[^\s@<>()\"'=]+@[^\s@<>()\"',;]+")
-RESET_LINK = re.compile(r"(/password/reset/key/)[^\s/\"']+")
+RESET_LINK = re.compile(r"(/password/reset/key/)[^\s/\"'?]+")
+QUERY = re.compile(r"(/[^\s\"'<>?]*\?)[^\s\"'<>]+")
 
 log = structlog.get_logger(__name__)
 
 
 def scrub(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Take secrets and addresses out of a line, wherever they came from."""
+    # Django adds it to what it logs; it prints its address, searched words and all.
+    event.pop("request", None)
     for key, value in event.items():
         if SECRET.search(key) or key in PERSONAL:
             event[key] = "…"
         elif isinstance(value, str):
-            event[key] = RESET_LINK.sub(r"\1…", ADDRESS.sub("…@…", value))
+            event[key] = _clean(value)
     return event
+
+
+def _clean(value: object) -> str:
+    return ADDRESS.sub("…@…", QUERY.sub(r"\1…", RESET_LINK.sub(r"\1…", str(value))))
 
 
 def logging_settings(level: str) -> dict[str, Any]:
@@ -47,7 +54,7 @@ def logging_settings(level: str) -> dict[str, Any]:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    line = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, scrub, structlog.processors.JSONRenderer(default=str)]
+    line = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, scrub, structlog.processors.JSONRenderer(default=_clean)]
     formatter = {
         "()": structlog.stdlib.ProcessorFormatter,
         "processors": line,

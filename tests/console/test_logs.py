@@ -67,6 +67,8 @@ def test_the_lines_of_a_request_belong_together(lines: Lines, client: Client, db
         lambda: structlog.get_logger("users").warning("refused %s", "<ada@lovelace.example>"),
         lambda: logging.getLogger("users").warning("550 no such user: %s", "ada@lovelace.example"),
         lambda: logging.getLogger("django.request").error("Failed: /accounts/password/reset/key/s3cret/"),
+        lambda: logging.getLogger("django.security").error("https://console.example/users/?search=lovelace does not match"),
+        lambda: structlog.get_logger("users").error("failed", error=OSError("no such page: /users/?search=lovelace")),
     ],
 )
 def test_nothing_personal_and_nothing_secret(lines: Lines, say: Any) -> None:
@@ -74,6 +76,25 @@ def test_nothing_personal_and_nothing_secret(lines: Lines, say: Any) -> None:
     (line,) = lines
     assert "lovelace" not in json.dumps(line)
     assert "s3cret" not in json.dumps(line)
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/users/?search=lovelace", {}, 403),
+        ("/users/?search=lovelace", {"referer": "https://elsewhere.example/?search=lovelace"}, 403),
+        ("/accounts/password/reset/key/1-s3cret/?search=lovelace", {}, 403),
+    ],
+)
+def test_what_is_refused_is_logged_without_its_address(
+    lines: Lines, db: None, path: str, headers: dict[str, str], status: int
+) -> None:
+    client = Client(enforce_csrf_checks=True, headers=headers)
+    assert client.post(path, secure=True).status_code == status
+    assert [line["logger"] for line in lines][0] == "django.security.csrf"
+    assert "request" not in next(iter(lines))
+    assert "lovelace" not in lines.stream.getvalue()
+    assert "s3cret" not in lines.stream.getvalue()
 
 
 def test_an_error_is_one_line_with_its_traceback(lines: Lines) -> None:
