@@ -294,7 +294,8 @@ def advance_bulk_change(*, change_id: int, now: datetime) -> Step:
         return Step.OVER
     assert change.actor is not None
     if why := _reduced(change):
-        BulkChange.objects.filter(pk=change.pk).update(state=BulkChange.State.PAUSED, state_reason=why)
+        running = BulkChange.objects.filter(pk=change.pk, state=BulkChange.State.RUNNING)  # and not finished by another worker
+        running.update(state=BulkChange.State.PAUSED, state_reason=why)
         return Step.OVER
     batch = _claim(change)
     if batch is None:
