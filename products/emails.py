@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from notifications import emails
 from notifications.models import Notification
 from products.models import AccessChange, Product
+from products.queries import product_names
 
 CHANGE = "CHANGE"  # about a bulk change
 ONBOARDING = "ONBOARDING"  # about a product
@@ -65,7 +66,7 @@ def change_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
         # A change may reach a user in several steps: the first one's before, the last one's after.
         first_before, _after = spans.get((user, change), (before, after))
         spans[user, change] = first_before, after
-    names = dict(Product.objects.order_by("position", "id").values_list("id", "name"))
+    names = product_names()
 
     def named(ids: set[int]) -> tuple[str, ...]:
         return tuple(name for product, name in names.items() if product in ids)

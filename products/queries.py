@@ -34,7 +34,7 @@ def selection_draft(owner: Any, *, now: datetime) -> SelectionDraft:
 
 
 def target(held: Iterable[int], *, mode: str, wanted: Iterable[int], preserved: Iterable[int]) -> frozenset[int]:
-    """Return what a user who holds `held` holds after a change (rule B1); the same as `actions.TARGET` says in SQL."""
+    """Return what a user who holds `held` holds after a change (rule B1); the same as `batch.TARGET` says in SQL."""
     held, wanted = frozenset(held), frozenset(wanted)
     match mode:
         case Mode.REPLACE:
