@@ -18,8 +18,8 @@ from django.utils.translation import gettext_lazy
 from admin_console.templatetags.console import product_codes
 from products.models import Product
 from products.queries import catalogue
-from users.models import GroupMembership, Role, User
-from users.queries import InvalidFilter, Status, UserFilter, users_matching, visible_groups, visible_to, with_status
+from users.models import Capability, GroupMembership, Role, User
+from users.queries import InvalidFilter, Status, UserFilter, can, users_matching, visible_groups, visible_to, with_status
 
 PAGE_SIZE = 50
 CATEGORIES = {
@@ -116,7 +116,7 @@ class Row:
     @property
     def console_only(self) -> bool:
         """Whether the user holds nothing and may open the console all the same."""
-        return bool(self.user.status == Status.SUSPENDED and self.user.role != Role.MEMBER)  # type: ignore[attr-defined]
+        return self.user.status == Status.SUSPENDED and can(self.user, Capability.VIEW_USERS)  # type: ignore[attr-defined]
 
 
 class UserList:

@@ -93,13 +93,15 @@ def test_each_status_is_a_word(client: Client, ada: User) -> None:
     assert "Suspended" in row(response, "Sue Suspended")
 
 
-def test_a_suspended_admin_has_console_access_and_a_suspended_member_has_not(client: Client, ada: User) -> None:
+def test_a_suspended_admin_who_may_sign_in_has_console_access(client: Client, ada: User) -> None:
     make_user("Sue Suspended")
+    make_user("Otto Off", role=Role.ADMIN, is_active=False)
 
     response = client.get("/users/")
 
     assert "Suspended console access" in row(response, "Ada Admin")
     assert "console access" not in row(response, "Sue Suspended")
+    assert "console access" not in row(response, "Otto Off")
 
 
 def test_products_of_who_never_signed_in_are_hollow(client: Client, ada: User) -> None:
