@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -85,9 +86,12 @@ def can_reach(path: Path, account: Account | None) -> bool:
 def private_folder(path: Path, account: Account | None) -> Path:
     """Make `path` a folder that only `account` (and root) may enter; refuse one that somebody else put there."""
     owner = account.uid if account else os.geteuid()
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700, parents=True)
     found = path.lstat()
-    if found.st_uid not in (owner, os.geteuid()) or path.is_symlink():
+    if not stat.S_ISDIR(found.st_mode):
+        raise StartError(f"{path} is not a folder; expected a folder of our own.")
+    if found.st_uid not in (owner, os.geteuid()):
         raise StartError(f"{path} belongs to somebody else; expected a folder of our own.")
     if account and found.st_uid != owner:
         os.chown(path, account.uid, account.gid)

@@ -71,6 +71,7 @@ class Launcher:
         self._since = time.monotonic()
         self._supervisor = Supervisor(self._tell)
         self._signals = 0
+        self._has_sockets = False
 
     def run(self) -> int:
         """Start everything, look after it until a signal says stop; return the exit code."""
@@ -116,7 +117,7 @@ class Launcher:
             return self._wait_for_own_database
         account = server_account()
         postgres = Postgres.at(self._place_for(account), settings.SOCKETS)
-        private_folder(settings.SOCKETS, account)
+        self._make_sockets(account)
         postgres.initialise()
         part = self._supervisor.add(
             Part(
@@ -158,7 +159,7 @@ class Launcher:
     def _valkey(self) -> Callable[[], None]:
         if self.own_redis:
             return self._look_for_own_redis
-        private_folder(settings.SOCKETS, server_account())
+        self._make_sockets(server_account())
         data, path = private_folder(self.home / "valkey", None), settings.SOCKETS / "valkey.sock"
         path.unlink(missing_ok=True)
         part = self._supervisor.add(
@@ -299,7 +300,12 @@ class Launcher:
             try:
                 yield
             finally:
-                shutil.rmtree(settings.SOCKETS, ignore_errors=True)
+                if self._has_sockets:
+                    shutil.rmtree(settings.SOCKETS, ignore_errors=True)
+
+    def _make_sockets(self, account: Account | None) -> None:
+        private_folder(settings.SOCKETS, account)
+        self._has_sockets = True
 
     def _place_for(self, account: Account | None) -> Path:
         """Return where PostgreSQL's data goes: with the rest, unless its account cannot get there."""

@@ -184,3 +184,28 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     with pytest.raises(StartError, match="belongs to somebody else"):
         private_folder(tmp_path, None)
+
+
+def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "other").symlink_to(tmp_path)
+    for name in ("file", "link", "other"):
+        with pytest.raises(StartError, match=f"{name} is not a folder; expected a folder of our own"):
+            private_folder(tmp_path / name, None)
+
+
+def test_a_refused_start_removes_no_folder_that_it_found(home: Path) -> None:
+    second = home / "second"
+    second.mkdir()
+    found = sockets_folder(second) / "of somebody"
+    found.parent.mkdir()
+    found.touch()
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            told = Console(second).run(subprocess.PIPE, PORT=str(port)).communicate(timeout=30)[0]
+        assert told.startswith(f"Cannot start: PORT={port} is not free")
+        assert found.exists()
+    finally:
+        shutil.rmtree(found.parent)
