@@ -91,8 +91,9 @@ def test_what_is_refused_is_logged_without_its_address(
 ) -> None:
     client = Client(enforce_csrf_checks=True, headers=headers)
     assert client.post(path, secure=True).status_code == status
-    assert [line["logger"] for line in lines][0] == "django.security.csrf"
-    assert "request" not in next(iter(lines))
+    first = next(iter(lines))
+    assert first["logger"] == "django.security.csrf"
+    assert "request" not in first
     assert "lovelace" not in lines.stream.getvalue()
     assert "s3cret" not in lines.stream.getvalue()
 
