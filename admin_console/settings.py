@@ -27,9 +27,10 @@ if PRODUCTION and (len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 5):
 # Where the web server listens, and the address by which people reach it (links in emails begin with it).
 WEB_HOST = env.text("HOST", "127.0.0.1")
 WEB_PORT = env.number("PORT", 8000, least=1, most=65_535)
+_reached_as = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(WEB_HOST, f"[{WEB_HOST}]" if ":" in WEB_HOST else WEB_HOST)  # noqa: S104
 CONSOLE_URL = env.web_address(
     "CONSOLE_URL",
-    f"https://{ALLOWED_HOSTS[0].lstrip('*.') or 'localhost'}" if PRODUCTION else f"http://{WEB_HOST}:{WEB_PORT}",
+    f"https://{ALLOWED_HOSTS[0].lstrip('*.') or 'localhost'}" if PRODUCTION else f"http://{_reached_as}:{WEB_PORT}",
 )
 
 INSTALLED_APPS = [
@@ -201,7 +202,10 @@ MAILERS = {
         },
     }
 }
-DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.address("DEFAULT_FROM_EMAIL", f"console@{urlsplit(CONSOLE_URL).hostname}")
+_mail_domain = str(urlsplit(CONSOLE_URL).hostname)
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.address(
+    "DEFAULT_FROM_EMAIL", f"console@{_mail_domain if ':' not in _mail_domain else 'localhost'}"
+)
 
 LOGGING = logging_settings(env.one_of("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")))
 

@@ -129,6 +129,15 @@ def test_production(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["CONSOLE_URL"] == "https://console.example.com"
 
 
+@pytest.mark.parametrize(
+    ("host", "address"), [("0.0.0.0", "http://127.0.0.1:8000"), ("::", "http://[::1]:8000"), ("fe80::1", "http://[fe80::1]:8000")]
+)
+def test_the_address_is_one_that_can_be_opened(monkeypatch: pytest.MonkeyPatch, host: str, address: str) -> None:
+    monkeypatch.setenv("HOST", host)
+
+    assert read_settings()["CONSOLE_URL"] == address
+
+
 def test_a_server_of_the_operators_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://some%40one:p%2Fw@db.example.com:6432/console?sslmode=require")
     monkeypatch.setenv("REDIS_URL", "rediss://:pw@redis.example.com:6380/2")
