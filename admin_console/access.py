@@ -22,6 +22,7 @@ from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
 from notifications.actions import queue_message
+from notifications.emails import language_of
 from notifications.tasks import ring
 from products.models import ProductAccess
 from users.models import Capability, Role, User
@@ -113,12 +114,16 @@ class SignInAdapter(DefaultAccountAdapter):
 
     def send_password_reset_mail(self, user: Any, email: str, context: dict[str, Any]) -> None:
         """Owe the email like every other one, so it outlives a mail server that is down. In the user's language."""
-        with translation.override(user.language or settings.LANGUAGE_CODE):
+        with translation.override(language_of(user)):
             words = {**context, "reader": user.name, "organisation": settings.ORGANISATION_NAME, "language": get_language()}
             words["subject"] = subject = render_to_string(f"{LETTER}_subject.txt", words).strip()
             text, html = (render_to_string(f"{LETTER}_message.{ending}", words) for ending in ("txt", "html"))
             queue_message(user=user, subject=subject, text=text, html=html, now=now())
         ring()
+
+    def get_reset_password_from_key_url(self, key: str) -> str:
+        """Return the link in that email. It begins with CONSOLE_URL, for a request's Host is its sender's to choose."""
+        return settings.CONSOLE_URL + str(urlsplit(super().get_reset_password_from_key_url(key)).path)
 
     def add_message(self, *args: Any, **kwargs: Any) -> None:
         """Say nothing: that one signed in or out shows."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth import SESSION_KEY
 from django.core.cache import cache
 from django.test import Client
@@ -153,7 +154,7 @@ def test_a_new_password_is_chosen_by_a_link_sent_by_email(client: Client) -> Non
     person()
 
     asked = client.post(reverse("account_reset_password"), {"email": "ada@tests.example"})
-    link = re.search(r"http://testserver(/\S+)", reset_letter())
+    link = re.search(rf"{settings.CONSOLE_URL}(/\S+)", reset_letter())
     assert link
     form = client.get(link[1], follow=True)
     saved = client.post(form.request["PATH_INFO"], {"password1": "a new battery staple", "password2": "a new battery staple"})
@@ -177,10 +178,18 @@ def test_the_link_is_owed_like_every_email_in_the_language_of_its_reader(client:
     assert "\n" not in owed.message["subject"]
 
 
+def test_the_link_is_written_in_a_language_that_there_is(client: Client) -> None:
+    person(language="de")
+
+    client.post(reverse("account_reset_password"), {"email": "ada@tests.example"})
+
+    assert Notification.objects.get().language == "en"
+
+
 def test_a_link_works_once(client: Client) -> None:
     ada = person()
     client.post(reverse("account_reset_password"), {"email": "ada@tests.example"})
-    link = re.search(r"http://testserver(/\S+)", reset_letter())
+    link = re.search(rf"{settings.CONSOLE_URL}(/\S+)", reset_letter())
     assert link
     ada.set_password("set meanwhile by someone")
     ada.save()
@@ -198,7 +207,7 @@ def test_an_unknown_address_is_answered_the_same_and_gets_no_email(client: Clien
 def test_a_weak_new_password_is_refused(client: Client) -> None:
     person()
     client.post(reverse("account_reset_password"), {"email": "ada@tests.example"})
-    link = re.search(r"http://testserver(/\S+)", reset_letter())
+    link = re.search(rf"{settings.CONSOLE_URL}(/\S+)", reset_letter())
     assert link
     form = client.get(link[1], follow=True)
 
