@@ -1,6 +1,7 @@
 """What is owed by mail: the outbox, what we know of the mail server, and the messages that the built-in mail sink received."""
 
 from email import message_from_bytes, policy
+from email.header import decode_header, make_header
 from email.message import EmailMessage
 from typing import Literal
 
@@ -115,6 +116,8 @@ class SinkMessage(models.Model):
     sender = models.TextField()
     recipients = ArrayField(models.TextField())
     raw = models.BinaryField()
+    # It lets its reader into somebody's account (a link to a new password), so it is not for everyone who may see emails.
+    confidential = models.BooleanField(default=False, db_default=False)
 
     @cached_property
     def message(self) -> EmailMessage:
@@ -123,7 +126,7 @@ class SinkMessage(models.Model):
 
     @property
     def subject(self) -> str:
-        return str(self.message["Subject"] or "")
+        return next((value for name, value in self.headers if name.lower() == "subject"), "")
 
     @property
     def text(self) -> str:
@@ -138,8 +141,24 @@ class SinkMessage(models.Model):
     @property
     def headers(self) -> list[tuple[str, str]]:
         """Its headers in the order of the message."""
-        return [(name, str(value)) for name, value in self.message.items()]
+        return [(name, _readable(value)) for name, value in self.message.raw_items()]
 
     def _part(self, subtype: Literal["plain", "html"]) -> str:
         body = self.message.get_body((subtype,))
-        return str(body.get_content()) if body else ""
+        try:
+            return _printable(body.get_content()) if body else ""
+        except (LookupError, ValueError):  # a character set that nobody knows, or that its text is not in
+            return _printable(body.get_payload()) if body else ""
+
+
+def _readable(header: str) -> str:
+    """Return a header as it is meant, or as it is written where that cannot be told."""
+    try:
+        return _printable(make_header(decode_header(" ".join(header.split()))))
+    except (LookupError, ValueError):
+        return _printable(header)
+
+
+def _printable(text: object) -> str:
+    """Return the text with what no encoding can write replaced."""
+    return str(text).encode(errors="replace").decode()

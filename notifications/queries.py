@@ -7,7 +7,8 @@ from django.db.models import Count, Min, Q, QuerySet
 from django.db.models.functions import Now
 
 from notifications.models import OPEN, MailServer, Notification, SinkMessage, State
-from users.models import User
+from users.models import Capability, User
+from users.queries import can
 
 COUNTED = 1_000  # waiting emails are counted up to this, so that the question costs the same however many there are
 
@@ -68,7 +69,12 @@ def fates_of(change_id: int) -> dict[State, int]:
     return {State(state): n for state, n in found.order_by("state")}
 
 
-def sink_messages(search: str) -> QuerySet[SinkMessage]:
-    """Return what the built-in mail sink received, newest first: all, or what went to an address that contains `search`."""
+def sink_messages(reader: User, search: str = "") -> QuerySet[SinkMessage]:
+    """Return what the built-in mail sink received, newest first: all, or what went to an address that contains `search`.
+
+    Links to a new password are shown only to who could change any role anyway.
+    """
     found = SinkMessage.objects.order_by("-id")
+    if not can(reader, Capability.CHANGE_ROLES):
+        found = found.filter(confidential=False)
     return found.filter(recipients__icontains=search.strip()) if search.strip() else found

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import re
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from django.db import DatabaseError, connection, transaction
 from notifications.models import SinkMessage
 
 logger = logging.getLogger(__name__)
+_CONFIDENTIAL = re.compile(rb"^Message-ID:\s*<account\.", re.IGNORECASE | re.MULTILINE)
 
 
 async def serve(host: str, port: int, ready: Callable[[int], None]) -> None:
@@ -62,10 +64,20 @@ class Sink:
                     reply.set_result(answer)
 
     def _insert(self, envelopes: Sequence[Envelope]) -> str:
-        rows: list[Any] = [(e.mail_from or "", [r.lower() for r in e.rcpt_tos], e.original_content) for e in envelopes]
+        rows: list[Any] = [
+            (
+                e.mail_from or "",
+                [r.lower() for r in e.rcpt_tos],
+                e.original_content,
+                bool(_CONFIDENTIAL.search(e.original_content or b"")),
+            )
+            for e in envelopes
+        ]
         try:
             with transaction.atomic(), connection.cursor() as cursor:
-                cursor.executemany("INSERT INTO notifications_sinkmessage (sender, recipients, raw) VALUES (%s, %s, %s)", rows)
+                cursor.executemany(
+                    "INSERT INTO notifications_sinkmessage (sender, recipients, raw, confidential) VALUES (%s, %s, %s, %s)", rows
+                )
                 self._until_trim -= len(rows)
                 if self._until_trim <= 0:
                     self._until_trim = SinkMessage.KEPT // 10

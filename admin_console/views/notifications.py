@@ -12,8 +12,7 @@ from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.csp import csp_override
 from django.views.decorators.http import require_GET
 
-from admin_console.access import View, requires
-from notifications.models import SinkMessage
+from admin_console.access import Request, View, requires
 from notifications.queries import sink_messages
 from users.models import Capability
 
@@ -46,10 +45,10 @@ def with_sink(view: View) -> View:
 @require_GET
 @requires(Capability.VIEW_NOTIFICATIONS)
 @with_sink
-def test_inbox(request: HttpRequest) -> HttpResponse:
+def test_inbox(request: Request) -> HttpResponse:
     """List the messages, newest first: all, or those to an address that contains the search."""
     search = request.GET.get("search", "").replace("\x00", "").strip()[:200]
-    page = Paginator(sink_messages(search), ON_A_PAGE).get_page(request.GET.get("page"))
+    page = Paginator(sink_messages(request.user, search), ON_A_PAGE).get_page(request.GET.get("page"))
     return render(request, "notifications/test_inbox.html", {"page": page, "search": search})
 
 
@@ -57,9 +56,9 @@ def test_inbox(request: HttpRequest) -> HttpResponse:
 @requires(Capability.VIEW_NOTIFICATIONS)
 @with_sink
 @csp_override(FRAMED_CSP)
-def test_inbox_message(request: HttpRequest, message_id: int) -> HttpResponse:
+def test_inbox_message(request: Request, message_id: int) -> HttpResponse:
     """Show one message: its HTML in a frame, or its text."""
-    message = get_object_or_404(SinkMessage, pk=message_id)
+    message = get_object_or_404(sink_messages(request.user), pk=message_id)
     as_text = request.GET.get("part") == "text" or not message.html
     return render(request, "notifications/test_inbox_message.html", {"message": message, "as_text": as_text})
 
@@ -69,7 +68,7 @@ def test_inbox_message(request: HttpRequest, message_id: int) -> HttpResponse:
 @with_sink
 @csp_override(EMAIL_CSP)
 @xframe_options_sameorigin
-def test_inbox_html(request: HttpRequest, message_id: int) -> HttpResponse:
+def test_inbox_html(request: Request, message_id: int) -> HttpResponse:
     """Return the HTML of one message, for the frame."""
-    html = get_object_or_404(SinkMessage, pk=message_id).html
+    html = get_object_or_404(sink_messages(request.user), pk=message_id).html
     return HttpResponse(html.replace("<head>", '<head><base target="_blank">', 1))

@@ -33,6 +33,7 @@ class Migration(migrations.Migration):
                 ("sender", models.TextField()),
                 ("recipients", django.contrib.postgres.fields.ArrayField(base_field=models.TextField())),
                 ("raw", models.BinaryField()),
+                ("confidential", models.BooleanField(db_default=False, default=False)),
             ],
         ),
         migrations.CreateModel(

@@ -126,3 +126,28 @@ def test_who_may_not_see_notifications_gets_a_403(client: Client) -> None:
 
 def test_it_cannot_be_written_to(admin: Client) -> None:
     assert admin.post("/inbox/").status_code == 405
+
+
+@pytest.mark.parametrize("role", [Role.ADMIN, Role.SUPPORT])
+def test_a_link_to_a_new_password_is_not_for_everyone_who_sees_emails(client: Client, role: str) -> None:
+    secret = received("boss@people.example", "Choose a new password")
+    SinkMessage.objects.update(confidential=True)
+    client.force_login(make_user(role=role))
+
+    assert "Choose a new password" not in client.get("/inbox/?search=boss").content.decode()
+    for path in (f"/inbox/{secret.pk}/", f"/inbox/{secret.pk}/?part=text", f"/inbox/{secret.pk}/html/"):
+        assert client.get(path).status_code == 404
+
+    client.force_login(make_user(role=Role.SUPER_ADMIN))
+    assert client.get(f"/inbox/{secret.pk}/").status_code == 200
+
+
+@pytest.mark.parametrize("charset", ["bogus", "idna", "rot13", "unicode_escape"])
+def test_a_message_that_cannot_be_read_is_shown_as_well_as_it_goes(admin: Client, charset: str) -> None:
+    message = received(subject="=?unicode_escape?q?=5Cud800?=")
+    raw = bytes(message.raw).replace(b"utf-8", charset.encode()).replace(b"Look at", b"\\ud800 Look at")
+    SinkMessage.objects.update(raw=raw)
+
+    assert admin.get("/inbox/").status_code == 200
+    for path in (f"/inbox/{message.pk}/", f"/inbox/{message.pk}/?part=text", f"/inbox/{message.pk}/html/"):
+        assert admin.get(path).status_code == 200
