@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.auth_backends import AuthenticationBackend
+from allauth.core.internal import ratelimit
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
@@ -112,6 +113,17 @@ class SignInAdapter(DefaultAccountAdapter):
             raise PermissionDenied(self.error_messages["account_suspended" if user.is_active else "account_inactive"])
         return None
 
+    def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
+        # Strict for one address from one place only: else anybody could keep anybody out.
+        return f"{super()._get_login_attempts_cache_key(request, **credentials)}:{self.get_client_ip(request)}"
+
+    def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
+        """Refuse too many attempts: from one place, on one account from one place, and on one account from anywhere."""
+        super().pre_authenticate(request, **credentials)
+        account = str(credentials.get("email", "")).lower()
+        if not ratelimit.consume(request, app="allauth.account", action="login_failed_anywhere", key=account):
+            raise self.validation_error("too_many_login_attempts")
+
     def send_password_reset_mail(self, user: Any, email: str, context: dict[str, Any]) -> None:
         """Owe the email like every other one, so it outlives a mail server that is down. In the user's language."""
         with translation.override(language_of(user)):
@@ -156,11 +168,22 @@ def _sign_in_first(request: HttpRequest) -> HttpResponse | None:
         return None
     htmx = getattr(request, "htmx", None)
     if htmx:
-        return HttpResponseClientRedirect(redirect_to_login(htmx.current_url_abs_path or resolve_url("home")).url)
+        return HttpResponseClientRedirect(redirect_to_login(_page_shown(htmx)).url)
     return redirect_to_login(request.get_full_path() if request.method in ("GET", "HEAD") else _page_before(request))
+
+
+def _page_shown(htmx: HtmxDetails) -> str:
+    """Return the page of ours that sent the request."""
+    try:
+        return htmx.current_url_abs_path or resolve_url("home")
+    except ValueError:  # the browser's address is none
+        return resolve_url("home")
 
 
 def _page_before(request: HttpRequest) -> str:
     """Return the page of ours that a form was posted from: an address that takes POST only is none to come back to."""
-    before = urlsplit(request.headers.get("Referer", ""))
+    try:
+        before = urlsplit(request.headers.get("Referer", ""))
+    except ValueError:
+        return resolve_url("home")
     return before._replace(scheme="", netloc="").geturl() if before.netloc == request.get_host() else resolve_url("home")

@@ -141,6 +141,8 @@ ACCOUNT_EMAIL_VERIFICATION = "none"  # addresses come from the organisation
 ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_SESSION_REMEMBER = True
+# Failed attempts: from one place, on one account from one place (`access` adds the place), and on one account from anywhere.
+ACCOUNT_RATE_LIMITS = {"login_failed": "10/m/ip,5/300s/key", "login_failed_anywhere": "100/h/key"}
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 CSRF_FAILURE_VIEW = "admin_console.views.errors.form_expired"
 PASSWORD_HASHERS = [

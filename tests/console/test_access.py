@@ -66,6 +66,13 @@ def test_who_is_signed_out_in_a_fragment_comes_back_to_the_page(client: Client) 
     assert response["HX-Redirect"] == "/accounts/login/?next=/users/%3Frole%3DADMIN"
 
 
+def test_an_address_that_is_none_leads_home(client: Client) -> None:
+    broken = {"HX-Request": "true", "HX-Current-URL": "http://["}
+
+    assert client.get("/users/", headers=broken)["HX-Redirect"] == "/accounts/login/?next=/"
+    assert client.post("/users/selection/clear/", headers={"Referer": "http://["})["Location"].endswith("?next=/")
+
+
 def test_who_is_signed_out_at_a_write_comes_back_to_the_form(client: Client) -> None:
     before = {"Referer": "http://testserver/users/?page=3"}
     elsewhere = {"Referer": "https://elsewhere.example/users/?page=3"}

@@ -128,6 +128,26 @@ def test_guessing_passwords_is_throttled(client: Client) -> None:
     assert SESSION_KEY not in client.session
 
 
+def test_nobody_is_kept_out_by_guesses_from_elsewhere(client: Client) -> None:
+    person()
+    elsewhere = Client(REMOTE_ADDR="127.0.0.2")
+    for _guess in range(6):
+        sign_in(elsewhere, password="wrong")
+
+    sign_in(client)
+
+    assert SESSION_KEY in client.session
+
+
+def test_guessing_from_many_places_is_throttled_in_the_end(client: Client, settings: Any) -> None:
+    settings.ACCOUNT_RATE_LIMITS = {**settings.ACCOUNT_RATE_LIMITS, "login_failed_anywhere": "3/h/key"}
+    person()
+    for n in range(3):
+        sign_in(Client(REMOTE_ADDR=f"127.0.1.{n}"), password="wrong")
+
+    assert b"too many attempts" in sign_in(client).content
+
+
 def test_guessing_from_one_place_at_many_addresses_is_throttled(client: Client) -> None:
     statuses = {sign_in(client, login=f"guess{n}@tests.example", password="wrong").status_code for n in range(31)}
 
