@@ -447,10 +447,10 @@ class AsOf:
         try:
             at = datetime.fromisoformat(self.text)
             at = at if at.tzinfo else at.replace(tzinfo=ZoneInfo(self.zone))
-            is_to_come = at.astimezone(UTC) > now()
+            at = at.astimezone(UTC)  # PostgreSQL does not take every offset that Python takes
         except (ValueError, OverflowError):
             raise ValueError(_now("“%(text)s” is not a time like 2026-11-22 12:00.") % {"text": self.text}) from None
-        if is_to_come:
+        if at > now():
             raise ValueError(_now("That is still to come."))
         return at
 
@@ -458,7 +458,7 @@ class AsOf:
     def told_at(self) -> str:
         """The moment as it was understood, in the zone asked for and in UTC."""
         assert self.at is not None
-        return f"{self.at:%Y-%m-%d %H:%M:%S %Z} ({self.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC)"
+        return f"{self.at.astimezone(ZoneInfo(self.zone)):%Y-%m-%d %H:%M:%S %Z} ({self.at:%Y-%m-%d %H:%M:%S} UTC)"
 
 
 UserAdmin.added_panels.insert(0, timeline_panel)

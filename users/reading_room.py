@@ -348,7 +348,7 @@ def number(text: str, *, most: int = 2**63) -> int | None:
 
 def people(words: str) -> QuerySet[User]:
     """Return the users whose name or email holds the words, as everywhere in the console."""
-    return users_matching(User.objects.all(), UserFilter(search=words), now=now())
+    return users_matching(User.objects.all(), UserFilter.from_query({"search": [words]}), now=now())
 
 
 def of_people(field: str, words: str) -> Q:
