@@ -19,7 +19,9 @@ ROOT = Path(__file__).parent.parent
 
 def environment(**more: str) -> dict[str, str]:
     """Return the environment for a process of the console: the real settings, on this test's database and broker."""
-    return {**os.environ, "DJANGO_SETTINGS_MODULE": "admin_console.settings", **more}
+    # The browser journeys set it for this process; the console itself must do without.
+    inherited = {name: value for name, value in os.environ.items() if name != "DJANGO_ALLOW_ASYNC_UNSAFE"}
+    return {**inherited, "DJANGO_SETTINGS_MODULE": "admin_console.settings", **more}
 
 
 def wait_until(happened: Callable[[], object], seconds: float = 20, what: str = "") -> None:
