@@ -75,11 +75,17 @@ def server_account() -> Account | None:
     raise StartError("PostgreSQL cannot run as root, and this machine has neither an account postgres nor nobody.")
 
 
+def server_environment() -> dict[str, str]:
+    """Return what a server may know of our environment, which its account can read: no password and no key."""
+    return {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG", "TZ") or key.startswith("LC_")}
+
+
 def can_reach(path: Path, account: Account | None) -> bool:
     """Tell whether `account` may enter every folder above `path` and enter or run `path` itself."""
     if account is None:
         return os.access(path, os.X_OK)
-    test = subprocess.run(["test", "-x", path], user=account.uid, group=account.gid, extra_groups=[], cwd="/")
+    known = server_environment()
+    test = subprocess.run(["test", "-x", path], env=known, user=account.uid, group=account.gid, extra_groups=[], cwd="/")
     return test.returncode == 0
 
 
@@ -225,6 +231,7 @@ class Postgres:
             command,
             capture_output=True,
             text=True,
+            env=server_environment(),
             cwd="/",
             user=self.account.uid if self.account else None,
             group=self.account.gid if self.account else None,

@@ -36,6 +36,7 @@ from admin_console.embedded import (
     kept_secret,
     private_folder,
     server_account,
+    server_environment,
     short_name,
     valkey_command,
 )
@@ -125,6 +126,7 @@ class Launcher:
                 command=postgres.command(_postgres_options()),
                 is_ready=lambda: _answers(postgres.conninfo(SUPERUSER)),
                 log=self.home / "log" / "postgres.log",
+                environment=server_environment(),
                 account=account,
                 folder=Path("/"),
                 stop_signal=signal.SIGINT,
@@ -168,6 +170,7 @@ class Launcher:
                 command=valkey_command(data, path),
                 is_ready=lambda: _redis_answers(f"unix://{path}"),
                 log=self.home / "log" / "valkey.log",
+                environment=server_environment(),
                 folder=data,
                 foundation=True,
             )

@@ -155,6 +155,19 @@ def test_a_killed_launcher_leaves_nothing_and_the_next_start_recovers(console: C
     assert console.processes() == {}
 
 
+def test_its_servers_know_none_of_its_secrets(home: Path) -> None:
+    console = Console(home)
+    console.environment |= {"ADMIN_PASSWORD": "s3cret-password", "LC_TIME": "C.UTF-8"}
+    console.start()
+    try:
+        for name in ("bin/postgres", "valkey-server"):
+            known = Path(f"/proc/{console.number_of(name)}/environ").read_bytes()
+            assert b"LC_TIME=" in known or name == "valkey-server"  # It writes its title over what it knows.
+            assert b"ADMIN_" not in known
+    finally:
+        console.end(signal.SIGINT)
+
+
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
