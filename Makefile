@@ -15,8 +15,8 @@ lint:
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-# Write the lock files anew from pyproject.toml; never edit them by hand.
-LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url --no-annotate --no-header
+# Write the lock files anew from pyproject.toml; never edit them by hand. `make lock ARGS=--upgrade` takes newer packages.
+LOCK = .venv/bin/uv pip compile --quiet --system-certs --universal --python-version 3.12 --generate-hashes --no-emit-index-url --no-annotate --no-header
 lock:
 	@bin/bootstrap dev
 	$(LOCK) $(ARGS) pyproject.toml -o requirements.lock
