@@ -279,8 +279,12 @@ class Launcher:
     def _prepare_home(self) -> None:
         try:
             self.home.mkdir(parents=True, exist_ok=True)
-            (self.home / "log").mkdir(exist_ok=True)
-            (self.home / "run").mkdir(exist_ok=True)
+            os.umask(0o077)  # What is written from here on, also by the console's processes, is nobody else's to read.
+            for folder in (self.home / "log", self.home / "run"):
+                folder.mkdir(exist_ok=True)
+                folder.chmod(0o700)
+            for log in (self.home / "log").glob("*.log*"):
+                log.chmod(0o600)
             if own_log := self._log("launcher"):
                 for handler in logging.getLogger().handlers:
                     if isinstance(handler, logging.StreamHandler):
@@ -320,7 +324,8 @@ class Launcher:
         if (self.home / "postgres").exists():
             raise StartError(f"PostgreSQL, which has to run as {account.name}, can no longer reach its data in {self.home}.")
         place = Path("/var/lib") / f"admin-console-{short_name(self.home)}"
-        place.mkdir(mode=0o711, exist_ok=True)
+        place.mkdir(exist_ok=True)
+        place.chmod(0o711)
         self._tell(f"PostgreSQL has to run as {account.name}, who cannot enter {self.home}: its data is in {place}.")
         return place
 
@@ -412,6 +417,9 @@ def _postgres_options() -> dict[str, str]:
         "log_line_prefix": "%m [%p] %u ",
         "log_checkpoints": "off",
         "logging_collector": "off",
+        # A statement holds what tells who a person is, and so does the detail of an error.
+        "log_min_error_statement": "panic",
+        "log_error_verbosity": "terse",
     }
 
 

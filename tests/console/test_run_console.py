@@ -3,6 +3,7 @@
 As root and as a plain user; the state is in a folder with spaces in its path.
 """
 
+import contextlib
 import io
 import os
 import shutil
@@ -16,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
@@ -155,8 +157,10 @@ def test_a_killed_launcher_leaves_nothing_and_the_next_start_recovers(console: C
     assert console.processes() == {}
 
 
-def test_its_servers_know_none_of_its_secrets(home: Path) -> None:
+def test_nobody_else_reads_its_secrets(home: Path) -> None:
     console = Console(home)
+    (home / "log").mkdir(mode=0o755, exist_ok=True)
+    (home / "log" / "worker.log.1").touch(0o644)
     console.environment |= {"ADMIN_PASSWORD": "s3cret-password", "LC_TIME": "C.UTF-8"}
     console.start()
     try:
@@ -164,6 +168,17 @@ def test_its_servers_know_none_of_its_secrets(home: Path) -> None:
             known = Path(f"/proc/{console.number_of(name)}/environ").read_bytes()
             assert b"LC_TIME=" in known or name == "valkey-server"  # It writes its title over what it knows.
             assert b"ADMIN_" not in known
+        for folder in (home / "log", home / "run"):
+            assert folder.stat().st_mode & 0o777 == 0o700
+            assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+        with psycopg.connect(host=str(sockets_folder(home)), user="postgres", dbname="console", autocommit=True) as database:
+            database.execute("CREATE TEMPORARY TABLE someone (email text UNIQUE)")
+            for _ in range(2):
+                with contextlib.suppress(psycopg.errors.UniqueViolation):
+                    database.execute("INSERT INTO someone VALUES ('ada@lovelace.example')")
+        log = (home / "log" / "postgres.log").read_text()
+        assert "someone_email_key" in log
+        assert "lovelace" not in log
     finally:
         console.end(signal.SIGINT)
 
