@@ -51,7 +51,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 TRIES = 3  # of a transaction that the database asks to repeat (deadlock, serialization)
-ATTEMPTS = 5  # of a batch, counted before the work, so that one that kills its worker ends too
+ATTEMPTS = 5  # of a batch that the database refuses
+CLAIMS = 10  # of a batch, counted before the work, so that one that kills its worker ends too
 LEASE = "10 seconds"  # of a batch; what counts is the wait for its locks, for once it has them nobody can take it over
 
 
@@ -300,6 +301,8 @@ def advance_bulk_change(*, change_id: int, now: datetime) -> Step:
     batch = _claim(change)
     if batch is None:
         return Step.OVER if _finish(change, now=now) else Step.WAIT
+    if batch.attempts > CLAIMS:
+        return _give_up(batch, "The worker ended at each attempt.")
     try:
         _retrying(lambda: _apply_claimed(change, batch))
     except LostClaim:
@@ -357,7 +360,6 @@ def _apply_claimed(change: BulkChange, batch: BulkChangeBatch) -> None:
 def _put_off(change: BulkChange, batch: BulkChangeBatch, error: DatabaseError) -> Step:
     """Let a batch that failed wait a little, or give it up after its last attempt: its users are listed as not changed."""
     logger.warning("batch_failed", extra={"change": change.pk, "batch": batch.n, "attempt": batch.attempts, "error": str(error)})
-    mine = BulkChangeBatch.objects.filter(pk=batch.pk, attempts=batch.attempts, state=BulkChangeBatch.State.WAITING)
     if batch.attempts < ATTEMPTS:
         with connection.cursor() as cursor:
             cursor.execute(
@@ -366,8 +368,14 @@ def _put_off(change: BulkChange, batch: BulkChangeBatch, error: DatabaseError) -
                 [str(error), 2**batch.attempts, batch.pk, batch.attempts],
             )
         return Step.WAIT
+    return _give_up(batch, str(error))
+
+
+def _give_up(batch: BulkChangeBatch, why: str) -> Step:
+    """Mark the batch as failed and list its users as not changed; the change goes on with the others."""
+    mine = BulkChangeBatch.objects.filter(pk=batch.pk, attempts=batch.attempts, state=BulkChangeBatch.State.WAITING)
     with transaction.atomic():
-        if mine.update(state=BulkChangeBatch.State.FAILED, lease_until=None, error=str(error)):
+        if mine.update(state=BulkChangeBatch.State.FAILED, lease_until=None, error=why):
             _skip_all(batch)
     return Step.MORE
 

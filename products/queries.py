@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import connection
 from django.db.models import Count, Q, QuerySet
+from django.db.models.expressions import RawSQL
 
 from products.models import AccessChange, BulkChange, BulkChangeBatch, Mode, Product, ProductAccess, SelectionDraft
 from products.selection import Selection
@@ -224,13 +225,15 @@ def held_at(user: User, at: datetime) -> list[int]:
 
 def holders_at(product: Product, at: datetime) -> QuerySet[User]:
     """Return the users who held a product at a moment, from the history (rule H3)."""
-    last = AccessChange.objects.filter(at__lte=at).order_by("user_id", "-id").distinct("user_id")
-    first_later = AccessChange.objects.filter(at__gt=at).order_by("user_id", "id").distinct("user_id")
-    held = Q(id__in=AccessChange.objects.filter(id__in=last.values("id"), after__contains=[product.pk]).values("user"))
-    later = AccessChange.objects.filter(id__in=first_later.values("id"), before__contains=[product.pk])
-    held |= Q(id__in=later.values("user")) & ~Q(id__in=last.values("user"))
-    never_changed = ~Q(id__in=AccessChange.objects.values("user")) & Q(product_access__products__contains=[product.pk])
-    return User.objects.filter(held | never_changed)
+    told = """
+        SELECT a.user_id FROM products_productaccess a LEFT JOIN (
+            SELECT DISTINCT ON (user_id) user_id, CASE WHEN at <= %s THEN after ELSE before END AS held
+            FROM products_accesschange
+            ORDER BY user_id, at > %s, CASE WHEN at <= %s THEN -id ELSE id END
+        ) told USING (user_id)
+        WHERE coalesce(told.held, a.products) @> ARRAY[%s]::int[]
+    """
+    return User.objects.filter(id__in=RawSQL(told, [at, at, at, product.pk]))
 
 
 def product_names() -> dict[int, str]:

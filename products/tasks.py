@@ -19,8 +19,8 @@ def run_bulk_change(*, change_id: int, **_: Any) -> None:
         run_bulk_change.delay(change_id=change_id)
     elif step is actions.Step.OVER:
         deliver.delay()
-        for change in queries.unfinished():  # they may have waited for this one
-            run_bulk_change.delay(change_id=change.pk)
+        for waiting in queries.stalled():  # perhaps for this one
+            run_bulk_change.delay(change_id=waiting)
 
 
 @shared_task

@@ -384,6 +384,16 @@ def test_a_batch_under_lease_is_left_to_its_worker(admin, in_batches):
     assert run(made).changed == 3
 
 
+def test_a_batch_that_ends_its_worker_at_each_attempt_is_given_up(admin, in_batches):
+    users = [make_user() for _ in range(4)]
+    made = change(admin, users, "rescue")
+    made.batches.filter(n=0).update(attempts=actions.CLAIMS)  # claimed so often, and never heard of again
+    run(made)
+
+    assert (made.state, made.changed, made.skipped) == (BulkChange.State.FAILED, 1, 3)
+    assert queries.skipped_by_reason(made) == {"FAILED": 3}
+
+
 def test_a_batch_costs_the_same_for_few_and_many(admin, settings):
     def statements(size: int) -> int:
         settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE = 0, 1_000
