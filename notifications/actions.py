@@ -25,7 +25,7 @@ from users.models import Capability, User
 from users.queries import can
 
 BATCH = 500
-SENDERS = 2  # at once, so that emails never keep every worker busy
+SENDERS = 1  # at once, of the worker's two processes: however many emails wait, a bulk change goes on beside them
 BUDGET = 10.0  # seconds after which a batch starts no further email
 CONNECTIONS = 4  # of one batch
 FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=4)  # of an email that the server deferred
