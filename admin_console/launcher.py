@@ -50,6 +50,19 @@ LEAST_PASSWORD = 12
 OWNERS_ONLY = ("DATABASE_OWNER_URL", "ADMIN_PASSWORD", "ADMIN_EMAIL", "DEMO_USERS")
 
 
+def _admin_email() -> str:
+    """Return the email of the first Super admin: one that a user may have, not a sender with a name as other addresses are."""
+    from users.actions import InvalidUser, normal_email
+
+    found = env.text("ADMIN_EMAIL", "admin@example.com")
+    try:
+        return normal_email(found)
+    except InvalidUser:
+        raise ImproperlyConfigured(
+            f"ADMIN_EMAIL={found!r} is not valid; expected an email address like admin@example.com."
+        ) from None
+
+
 class Interrupted(BaseException):
     """Somebody asked the launcher to stop."""
 
@@ -59,7 +72,7 @@ class Launcher:
 
     def __init__(self, out: IO[str]) -> None:
         self.home: Path = settings.HOME
-        self.admin_email = env.address("ADMIN_EMAIL", "admin@example.com")
+        self.admin_email = _admin_email()
         self.admin_password = env.text("ADMIN_PASSWORD")
         if 0 < len(self.admin_password) < LEAST_PASSWORD:
             raise ImproperlyConfigured(

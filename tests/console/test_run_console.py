@@ -187,7 +187,7 @@ def test_nobody_else_reads_its_secrets(home: Path) -> None:
     ("more", "expected"),
     [
         ({"DEMO_USERS": "many"}, "DEMO_USERS='many' is not valid; expected a whole number"),
-        ({"ADMIN_EMAIL": "nobody"}, "ADMIN_EMAIL='nobody' is not valid; expected an email address"),
+        ({"ADMIN_EMAIL": "Ada <ada@x.example>"}, "ADMIN_EMAIL='Ada <ada@x.example>' is not valid; expected an email address"),
         ({"ADMIN_PASSWORD": "short"}, "ADMIN_PASSWORD has 5 characters; expected at least 12."),
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, transaction
 from django.utils import timezone
 
 from products import imports as product_imports
@@ -63,7 +63,7 @@ class Command(BaseCommand):
             raise CommandError(f"Nothing was imported. {error}") from error
         except OSError as error:
             raise CommandError(f"Nothing was imported. {error.filename}: {error.strerror}.") from error
-        except IntegrityError as error:
+        except (IntegrityError, OperationalError) as error:
             raise CommandError(f"Nothing was imported, for somebody changed the same users at this moment. ({error})") from error
         for change in changes:
             # A worker may be at it already, or an earlier change comes first: then the worker goes on with it.
