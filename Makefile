@@ -1,9 +1,9 @@
 # Each of these works on a bare machine with Python 3.12 or newer, as root or as a plain user.
 .PHONY: run test lint lock
 
-# Start the whole console; Ctrl-C stops it.
+# Start the whole console; Ctrl-C stops it. Images that forbid bytecode would have each of its processes compile everything anew.
 run:
-	@bin/bootstrap && exec .venv/bin/python manage.py run_console
+	@bin/bootstrap && exec env -u PYTHONDONTWRITEBYTECODE .venv/bin/python manage.py run_console
 
 # Run the tests, the browser journeys included; `make test ARGS="-k seats"` runs some.
 test:
