@@ -137,10 +137,13 @@ SELECT coalesce(a.products, '{}') AS held, coalesce(a.ever, '{}') AS ever, p.wan
 FROM people_line l JOIN people_products p ON p.names = l.products LEFT JOIN products_productaccess a ON a.user_id = l.user_id
 WHERE coalesce(a.products, '{}') <> p.wanted GROUP BY 1, 2, 3
 """
+# What frees more limited seats than it takes comes first. (Two sets that swap limited seats with each other are refused.)
 CHANGES = """
+WITH limited AS (SELECT coalesce(array_agg(product_id), '{}') AS ids FROM products_seat WHERE seats IS NOT NULL)
 SELECT p.wanted, array_agg(l.user_id ORDER BY l.user_id)
-FROM people_line l JOIN people_products p ON p.names = l.products JOIN products_productaccess a ON a.user_id = l.user_id
-WHERE a.products <> p.wanted GROUP BY p.wanted ORDER BY cardinality(p.wanted), p.wanted
+FROM people_line l JOIN people_products p ON p.names = l.products JOIN products_productaccess a ON a.user_id = l.user_id, limited
+WHERE a.products <> p.wanted GROUP BY p.wanted
+ORDER BY sum(cardinality((p.wanted - a.products) & ids) - cardinality((a.products - p.wanted) & ids)), p.wanted
 """
 HOLDINGS = """
 SELECT l.user_id, p.wanted AS products FROM people_line l JOIN people_products p ON p.names = l.products

@@ -340,6 +340,16 @@ def test_what_was_once_held_owes_no_onboarding_email_again(people: Any) -> None:
     assert owed() == []
 
 
+def test_a_seat_that_the_file_frees_is_free_for_whom_it_gives_one(people: Any) -> None:
+    ada = give(make_user("Ada", email="ada@tests.example"), "rescue")
+    emmy = make_user("Emmy", email="emmy@tests.example")
+    limit("rescue", 1)
+
+    people("email,products", "emmy@tests.example,rescue", "ada@tests.example,central; connect; resolve")
+
+    assert (held_by(ada), held_by(emmy)) == ({"central", "connect", "resolve"}, {"rescue"})
+
+
 def test_a_retired_product_stays_but_is_not_newly_granted(people: Any) -> None:
     give(make_user("Ada", email="ada@tests.example"), "assist")
     Product.objects.filter(code="assist").update(retired_at=NOW)
