@@ -159,7 +159,7 @@ def test_a_product_out_of_reach_is_disabled_with_the_cause_and_preserved(client:
 def test_who_keeps_a_preserved_product_is_said(client: Client, manager: User) -> None:
     response = opened(client, manager, give(member_of(manager), "central", "rescue"), member_of(manager))
 
-    assert "1 user keeps a product that is not yours to remove, and therefore does not become Suspended." in shown(response)
+    assert "1 user keeps a product that this change leaves alone, and therefore does not become Suspended." in shown(response)
 
 
 def test_a_retired_product_can_be_unticked_never_newly_ticked(client: Client, ada: User) -> None:
