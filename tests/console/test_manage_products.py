@@ -196,7 +196,7 @@ def test_the_dialog_costs_the_same_for_few_and_many(client: Client, ada: User) -
 
     statements(1)  # writes when the admin was seen
 
-    assert statements(3) == statements(60)
+    assert statements(3) == statements(300)
 
 
 # The preview

@@ -535,4 +535,4 @@ def test_the_preview_costs_the_same_for_few_and_many(admin):
             look(admin, users, "meeting")
         return len(captured)
 
-    assert statements(3) == statements(60)
+    assert statements(3) == statements(300)
