@@ -7,7 +7,7 @@ from django.core.exceptions import BadRequest, ValidationError
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
-from products.models import Mode
+from products.models import TICKED_MODES, Mode
 
 MOST_IDS = 500  # posted at once: the ids of one page, while everyone is selected by a draft
 INT4 = 2**31 - 1
@@ -49,7 +49,7 @@ class ChangeForm(forms.Form):
     """The dialog Manage products, and the products of one user."""
 
     # What the admin chooses
-    mode = forms.ChoiceField(choices=Mode)
+    mode = forms.ChoiceField(choices=[(mode.value, mode.label) for mode in TICKED_MODES])
     product = Ids(required=False)
     quiet = forms.BooleanField(required=False)
     reason = Reason(required=False, max_length=500)
@@ -57,7 +57,9 @@ class ChangeForm(forms.Form):
     # What the console wrote into the form
     key = forms.UUIDField()
     expected = forms.IntegerField(min_value=0)  # how many users the preview was for
-    shown = forms.ChoiceField(choices=Mode)  # the mode that the ticks were shown for
+    shown = forms.ChoiceField(
+        choices=[(mode.value, mode.label) for mode in TICKED_MODES]
+    )  # the mode that the ticks were shown for
     draft = forms.UUIDField(required=False)
     user = Ids(required=False)
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Q, Value
+from django.db.models import F, Func, Q, Value
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -49,7 +49,7 @@ class Seat(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(
-                condition=Q(seats=None) | Q(seats__gte=models.F("used") + models.F("reserved")), name="seats_are_never_oversold"
+                condition=Q(seats=None) | Q(seats__gte=F("used") + F("reserved")), name="seats_are_never_oversold"
             )
         ]
 
@@ -70,7 +70,7 @@ class ProductAccess(models.Model):
 
     class Meta:
         constraints = [
-            models.CheckConstraint(condition=Q(products__contained_by=models.F("ever")), name="what_is_held_was_ever_held"),
+            models.CheckConstraint(condition=Q(products__contained_by=F("ever")), name="what_is_held_was_ever_held"),
         ]
         indexes = [models.Index(fields=["user"], condition=Q(suspended=True), name="suspended_users")]
 
@@ -81,6 +81,10 @@ class Mode(models.TextChoices):
     REPLACE = "REPLACE", _("Replace")
     ADD = "ADD", _("Add")
     REMOVE = "REMOVE", _("Remove")
+    UNDO = "UNDO", _("Undo")  # of another change: who holds what that one wrote holds again what they held before it
+
+
+TICKED_MODES = (Mode.REPLACE, Mode.ADD, Mode.REMOVE)  # what can be done with ticked products
 
 
 class Source(models.TextChoices):
@@ -101,6 +105,7 @@ class BulkChange(models.Model):
         PAUSED = "PAUSED", _("Paused")
         FINISHED = "FINISHED", _("Finished")
         FAILED = "FAILED", _("Finished with errors")
+        CANCELLED = "CANCELLED", _("Cancelled")
 
     actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, related_name="bulk_changes", null=True)
     key = models.UUIDField(_("key"), default=uuid.uuid4, editable=False)  # one per opened dialog: the same key is the same change
@@ -110,10 +115,16 @@ class BulkChange(models.Model):
     products = ArrayField(models.IntegerField(), verbose_name=_("ticked products"))
     preserved = ArrayField(models.IntegerField(), verbose_name=_("preserved products"))  # held ones that Replace leaves alone
     selection = models.JSONField(_("selection"))  # selection.Selection.as_json, without the ids: those are the batches
+    undoes = models.ForeignKey("self", on_delete=models.DO_NOTHING, null=True, related_name="undone_by")
+    until_full = models.BooleanField(_("assign until full"), default=False, db_default=False)  # short of seats, leave some out
     notify = models.BooleanField(_("change emails"), default=True)
     reason = models.TextField(_("reason"), blank=True)
-    state = models.CharField(_("state"), max_length=8, choices=State, default=State.RUNNING)
-    state_reason = models.TextField(blank=True)
+    state = models.CharField(_("state"), max_length=16, choices=State, default=State.RUNNING)
+    state_reason = models.TextField(blank=True)  # why it paused by itself
+    state_by = models.ForeignKey(  # who paused, resumed or cancelled it last
+        settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, related_name="+", null=True
+    )
+    failures = models.PositiveSmallIntegerField(default=0, db_default=0)  # frozen batches that failed since it was resumed
     requested_at = models.DateTimeField(_("requested"))
     finished_at = models.DateTimeField(_("finished"), null=True)
     targets = models.PositiveIntegerField(_("users"), default=0)
@@ -140,23 +151,48 @@ class BulkChange(models.Model):
 
     @property
     def is_over(self) -> bool:
-        return self.state in (self.State.FINISHED, self.State.FAILED)
+        return self.state in (self.State.FINISHED, self.State.FAILED, self.State.CANCELLED)
+
+    @property
+    def not_reached(self) -> int:
+        """How many of the users it has not reached: yet, or for good once it is cancelled."""
+        return self.targets - self.reached
+
+
+class BulkChangeMove(models.Model):
+    """How many users gained and lost a product by a bulk change so far, and how many onboarding emails that owed."""
+
+    change = models.ForeignKey(BulkChange, on_delete=models.DB_CASCADE, related_name="moves")
+    product = models.ForeignKey(Product, on_delete=models.DO_NOTHING, related_name="+")
+    gained = models.PositiveIntegerField(default=0, db_default=0)
+    lost = models.PositiveIntegerField(default=0, db_default=0)
+    onboarding = models.PositiveIntegerField(default=0, db_default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["change", "product"], name="moved_once_in_a_bulk_change")]
 
 
 class BulkChangeBatch(models.Model):
-    """Some of the frozen targets of a bulk change, applied in one transaction."""
+    """Some of the frozen targets of a bulk change, applied in one transaction; one that fails is split into smaller ones."""
 
     class State(models.TextChoices):
         WAITING = "WAITING", _("Waiting")
         DONE = "DONE", _("Done")
+        SPLIT = "SPLIT", _("Split")
         FAILED = "FAILED", _("Failed")
+        CANCELLED = "CANCELLED", _("Cancelled")
 
     change = models.ForeignKey(BulkChange, on_delete=models.DB_CASCADE, related_name="batches")
     n = models.PositiveIntegerField()
     user_ids = ArrayField(models.IntegerField())  # sorted
     first_user = models.IntegerField()
     last_user = models.IntegerField()
-    state = models.CharField(max_length=8, choices=State, default=State.WAITING, db_default=State.WAITING)
+    depth = models.PositiveSmallIntegerField(default=0, db_default=0)  # how often it was split to come to this
+    state = models.CharField(max_length=16, choices=State, default=State.WAITING, db_default=State.WAITING)
+    done_at = models.DateTimeField(null=True)
+    size = models.GeneratedField(
+        expression=Func(F("user_ids"), function="cardinality"), output_field=models.IntegerField(), db_persist=True
+    )
     attempts = models.PositiveSmallIntegerField(default=0, db_default=0)
     lease_until = models.DateTimeField(null=True)  # claimed by a worker until then
     error = models.TextField(blank=True, db_default="")
@@ -174,11 +210,15 @@ class BulkChangeSkip(models.Model):
         OUT_OF_SCOPE = "OUT_OF_SCOPE", _("No longer in the admin's scope")
         GONE = "GONE", _("No longer exists")
         NO_SEAT = "NO_SEAT", _("No seat was left")
+        CHANGED_SINCE = "CHANGED_SINCE", _("Changed again since")
+        NOT_ALLOWED = "NOT_ALLOWED", _("The admin may not set a product that this would touch")
+        RETIRED = "RETIRED", _("Would get back a retired product")
         FAILED = "FAILED", _("Could not be changed")
 
     change = models.ForeignKey(BulkChange, on_delete=models.DB_CASCADE, related_name="skips")
     user_id = models.IntegerField()
     reason = models.CharField(max_length=16, choices=Reason)
+    detail = models.TextField(blank=True, db_default="")  # what the database said
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["change", "user_id"], name="skipped_once_in_a_bulk_change")]
