@@ -11,7 +11,8 @@ from django.utils.translation import gettext_lazy
 
 from products.actions import ChangeRefused, Intent, check_intent
 from products.models import Mode, Product
-from products.queries import Preview, SeatNeed, catalogue, out_of_reach, preview
+from products.previews import Preview, SeatNeed, preview
+from products.queries import catalogue, out_of_reach
 from products.selection import Selection
 
 MODES = {

@@ -19,7 +19,8 @@ from django.utils.translation import ngettext
 from products import history
 from products.batch import LostClaim, apply_batch, as_sql
 from products.models import BulkChange, BulkChangeBatch, BulkChangeSkip, Mode, Product, SeatReservation, SelectionDraft, Source
-from products.queries import Preview, out_of_reach, preview
+from products.previews import Preview, preview
+from products.queries import out_of_reach
 from products.refusals import (
     ChangeRefused,
     ConfirmationNeeded,

@@ -13,17 +13,11 @@ from django.db.models import F, QuerySet
 from notifications import actions as notifications
 from products import history
 from products.models import BulkChange, BulkChangeBatch, Mode, Product, Source
-from products.queries import SeatNeed
+from products.previews import SeatNeed
+from products.queries import TARGET
 from products.refusals import refuse_if_short
 from users.models import Role, User
 from users.queries import changeable_by, visible_to
-
-# What a user holds afterwards, as SQL over `products`; `queries.target` says the same in Python.
-TARGET = {
-    Mode.REPLACE: "(%(wanted)s::int[] | (products & %(preserved)s::int[]))",
-    Mode.ADD: "(products | %(wanted)s::int[])",
-    Mode.REMOVE: "(products - %(wanted)s::int[])",
-}
 
 LOCK = """
 SELECT count(*), (SELECT cardinality(user_ids) FROM products_bulkchangebatch WHERE id = %(batch)s) FROM (

@@ -11,7 +11,8 @@ from django.utils.translation import gettext as _
 
 from products.actions import record_already_held, request_bulk_change
 from products.models import BulkChange, Mode, Product, Source
-from products.queries import SeatNeed, catalogue, out_of_reach
+from products.previews import SeatNeed
+from products.queries import catalogue, out_of_reach
 from products.refusals import refuse_if_short
 from products.selection import Selection
 from users.imports import PeopleImport

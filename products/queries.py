@@ -1,19 +1,16 @@
-"""Questions about who holds what: the catalogue, what a change would do, how far it is, and what was held when."""
+"""Questions about who holds what: the catalogue, how far a change is, and what was held when."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, QuerySet
 from django.db.models.expressions import RawSQL
 
 from products.models import AccessChange, BulkChange, BulkChangeBatch, Mode, Product, ProductAccess, SelectionDraft
-from products.selection import Selection
 from users.models import Capability, User
-from users.queries import can, changeable_by
+from users.queries import can
 
 
 def catalogue() -> list[Product]:
@@ -34,8 +31,16 @@ def selection_draft(owner: Any, *, now: datetime) -> SelectionDraft:
     return fresh or SelectionDraft(owner=owner, touched_at=now)
 
 
+# What a user holds afterwards, as SQL over `products`; `target` says the same in Python.
+TARGET = {
+    Mode.REPLACE: "(%(wanted)s::int[] | (products & %(preserved)s::int[]))",
+    Mode.ADD: "(products | %(wanted)s::int[])",
+    Mode.REMOVE: "(products - %(wanted)s::int[])",
+}
+
+
 def target(held: Iterable[int], *, mode: str, wanted: Iterable[int], preserved: Iterable[int]) -> frozenset[int]:
-    """Return what a user who holds `held` holds after a change (rule B1); the same as `batch.TARGET` says in SQL."""
+    """Return what a user who holds `held` holds after a change (rule B1); the same as TARGET says in SQL."""
     held, wanted = frozenset(held), frozenset(wanted)
     match mode:
         case Mode.REPLACE:
@@ -44,115 +49,6 @@ def target(held: Iterable[int], *, mode: str, wanted: Iterable[int], preserved: 
             return held | wanted
         case _:
             return held - wanted
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeatNeed:
-    """Seats of a limited product that a change needs, and how many are free."""
-
-    product_id: int
-    needed: int
-    free: int
-
-    @property
-    def missing(self) -> int:
-        return max(self.needed - self.free, 0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preview:
-    """What a bulk change would do to the selected users (rule B3); dictionaries are by product id, without zeros."""
-
-    selected: int = 0
-    outranking: int = 0  # skipped: they have a higher role than the acting admin
-    changed: int = 0
-    unchanged: int = 0
-    suspending: int = 0  # become Suspended
-    restoring: int = 0  # come back from Suspended
-    kept: int = 0  # would become Suspended, but keep a preserved product
-    holding: Mapping[int, int] = field(default_factory=dict)  # how many hold it now
-    gains: Mapping[int, int] = field(default_factory=dict)
-    losses: Mapping[int, int] = field(default_factory=dict)
-    change_emails: int = 0
-    onboarding_emails: Mapping[int, int] = field(default_factory=dict)
-    seats: tuple[SeatNeed, ...] = ()
-
-    @property
-    def changeable(self) -> int:
-        """How many of the selected the actor may change."""
-        return self.selected - self.outranking
-
-    @property
-    def short(self) -> list[SeatNeed]:
-        """The products of which there are too few seats."""
-        return [need for need in self.seats if need.missing]
-
-
-def preview(
-    selection: Selection,
-    *,
-    actor: Any,
-    mode: str,
-    wanted: Iterable[int],
-    preserved: Iterable[int],
-    notify: bool,
-    now: datetime,
-) -> Preview:
-    """Return what the change would do now, in one aggregate pass over the selection, grouped by the sets that users hold."""
-    wanted, preserved = frozenset(wanted), frozenset(preserved)
-    products = {product.id: product for product in catalogue()}
-    welcoming = [product_id for product_id in wanted if product_id in products and products[product_id].onboarding]
-    users = selection.users(actor, now=now)
-    changeable = users.filter(changeable_by(actor))
-    groups: Iterable[Any] = (
-        ProductAccess.objects.filter(user__in=changeable.values("id"))
-        .values("products")
-        .annotate(
-            count=Count("*"),
-            **{f"new_{product_id}": Count("user_id", filter=~Q(ever__contains=[product_id])) for product_id in welcoming},
-        )
-        .order_by()
-    )
-    count: Counter[str] = Counter()
-    holding: Counter[int] = Counter()
-    gains: Counter[int] = Counter()
-    losses: Counter[int] = Counter()
-    onboarding: Counter[int] = Counter()
-    for group in groups:
-        held, size = frozenset(group["products"]), group["count"]
-        after = target(held, mode=mode, wanted=wanted, preserved=preserved)
-        count["changeable"] += size
-        holding.update(dict.fromkeys(held, size))
-        if after == held:
-            continue
-        count["changed"] += size
-        count["suspending"] += size if not after else 0
-        count["restoring"] += size if not held else 0
-        count["kept"] += size if after and not wanted and mode == Mode.REPLACE else 0
-        gains.update(dict.fromkeys(after - held, size))
-        losses.update(dict.fromkeys(held - after, size))
-        for product_id in (after - held).intersection(welcoming):
-            onboarding[product_id] += group[f"new_{product_id}"]
-    selected = users.count() if changeable_by(actor) else count["changeable"]
-    return Preview(
-        selected=selected,
-        outranking=selected - count["changeable"],
-        changed=count["changed"],
-        unchanged=count["changeable"] - count["changed"],
-        suspending=count["suspending"],
-        restoring=count["restoring"],
-        kept=count["kept"],
-        holding=holding,
-        gains=gains,
-        losses=losses,
-        change_emails=count["changed"] if notify else 0,
-        onboarding_emails=+onboarding,
-        seats=tuple(
-            SeatNeed(product_id=product.id, needed=gains[product.id], free=seat.seats - seat.used - seat.reserved)
-            for product in products.values()
-            if gains[product.id] and (seat := product.seat).seats is not None
-        ),
-    )
 
 
 def unfinished() -> QuerySet[BulkChange]:

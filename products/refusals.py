@@ -6,7 +6,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from products.models import Product
-from products.queries import SeatNeed
+from products.previews import SeatNeed
 
 
 class ChangeRefused(Exception):

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.models import Notification
-from products import actions, queries
+from products import actions, previews, queries
 from products.models import TICKED_MODES, AccessChange, BulkChange, BulkChangeSkip, Mode, Product, ProductAccess, Seat
 from products.selection import Selection
 from tests.factories import NOW, change, give, held_by, ids, limit, make_group, make_user, product
@@ -488,9 +488,9 @@ def test_a_seat_lost_meanwhile_skips_the_last_users_with_that_cause(admin, in_ba
 # Preview (B3)
 
 
-def look(admin: User, users: list[User], *codes: str, mode: str = Mode.REPLACE, notify: bool = True) -> queries.Preview:
+def look(admin: User, users: list[User], *codes: str, mode: str = Mode.REPLACE, notify: bool = True) -> previews.Preview:
     intent = actions.check_intent(actor=admin, products=ids(*codes), mode=mode)
-    return queries.preview(
+    return previews.preview(
         Selection.of(user.pk for user in users), actor=admin, mode=mode, wanted=intent.wanted, preserved=intent.preserved,
         notify=notify, now=NOW,
     )  # fmt: skip
@@ -509,7 +509,7 @@ def test_the_preview_tells_all(admin):
     assert seen.holding == {meeting: 2, webinar: 1, rescue: 1}
     assert seen.change_emails == 3
     assert seen.onboarding_emails == {meeting: 2, webinar: 3}
-    assert seen.seats == (queries.SeatNeed(product_id=webinar, needed=3, free=1),)
+    assert seen.seats == (previews.SeatNeed(product_id=webinar, needed=3, free=1),)
     assert [need.missing for need in seen.short] == [2]
 
 

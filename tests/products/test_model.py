@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from notifications.actions import deliver_due
-from products import actions, queries
+from products import actions, previews
 from products.models import AccessChange, Mode, Product, ProductAccess
 from products.selection import Selection
 from tests.factories import NOW, make_group, make_user
@@ -168,7 +168,7 @@ def live(life: list[dict[str, Any]], inbox: Callable[[], Counter[tuple[str, str,
             chosen, selection = picked, Selection.of(picked)
         asked = {"actor": admin, "mode": act["mode"], "notify": act["notify"], "now": NOW}
         products = [id_of[code] for code in act["ticked"]]
-        foreseen = queries.preview(selection, wanted=products, preserved=(), **asked)
+        foreseen = previews.preview(selection, wanted=products, preserved=(), **asked)
         assert foreseen.selected == selection.users(admin, now=NOW).count() == len(chosen)
         if not chosen:
             with pytest.raises(actions.NobodySelected):
