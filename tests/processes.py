@@ -1,10 +1,13 @@
-"""Real processes for tests: a Valkey, a Celery worker."""
+"""Real processes for tests: a Valkey, a Celery worker, a whole console."""
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -124,4 +127,78 @@ class Broker:
             with redis.Redis(unix_socket_path=str(self._socket), socket_timeout=1) as client:
                 return bool(client.ping())
         except (redis.ConnectionError, redis.TimeoutError):
+            return False
+
+
+def free_port() -> str:
+    """Return a port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return str(server.getsockname()[1])
+
+
+class Console:
+    """A console started by its command, in a folder of its own."""
+
+    def __init__(self, home: Path, **more: str) -> None:
+        self.home, self.port = home, free_port()
+        self.process: subprocess.Popen[str] | None = None
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        self.environment = inherited | {
+            "ADMIN_CONSOLE_HOME": str(home),
+            "PORT": self.port,
+            "MAIL_SINK_PORT": free_port(),
+            "DEMO_USERS": "20",
+            **more,
+        }
+        self._out = home / "out"
+
+    @property
+    def told(self) -> str:
+        """What it has written so far."""
+        return self._out.read_text()
+
+    def start(self) -> None:
+        """Start it and return when it is ready."""
+        with self._out.open("w") as out:
+            self.process = started = self.run(out)
+        wait_until(lambda: "Ctrl-C stops it" in self.told or started.poll() is not None, 60, "the start of the console")
+        assert "Ctrl-C stops it" in self.told, self.told
+
+    def run(self, out: object, **more: str) -> subprocess.Popen[str]:
+        """Start its command, without waiting for anything."""
+        command = [sys.executable, str(ROOT / "manage.py"), "run_console"]
+        environment = self.environment | more
+        return subprocess.Popen(command, env=environment, cwd=self.home, stdout=out, stderr=subprocess.STDOUT, text=True)  # type: ignore[call-overload]
+
+    def end(self, how: signal.Signals) -> int:
+        """Send the launcher a signal and return its exit code."""
+        assert self.process
+        self.process.send_signal(how)
+        return self.process.wait(30)
+
+    def processes(self) -> dict[int, str]:
+        """Return every process of ours but the launcher: its number and command."""
+        found = {}
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit() and self.process and int(folder.name) != self.process.pid:
+                try:
+                    environment = (folder / "environ").read_bytes().split(b"\0")
+                    # Valkey writes its title over its environment.
+                    ours = (folder / "cwd").readlink().is_relative_to(self.home)
+                    if ours or f"ADMIN_CONSOLE_HOME={self.home}".encode() in environment:
+                        found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                except OSError:
+                    continue
+        return found
+
+    def number_of(self, name: str) -> int:
+        """Return the process that was started first of those whose command holds `name`; 0: none."""
+        return min((number for number, command in self.processes().items() if name in command), default=0)
+
+    def serves(self) -> bool:
+        """Tell whether its web server and all that this needs answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
             return False
