@@ -7,7 +7,7 @@ from django import template
 from django.conf import settings
 from django.templatetags.static import static
 from django.urls import NoReverseMatch, reverse
-from django.utils.formats import date_format
+from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
@@ -116,6 +116,19 @@ def ago(moment: datetime | None) -> str:
     if age.days >= 28:
         return date_format(localtime(moment), "DATE_FORMAT")
     return _("%(time)s ago") % {"time": timesince(moment, depth=1)}
+
+
+@register.filter
+def duration(seconds: float) -> str:
+    """Return how long something took: “0.4 s”, “12 s”, “3 min 20 s”, “1 h 5 min”."""
+    if seconds < 10:
+        return _("%(seconds)s s") % {"seconds": number_format(max(seconds, 0), 1 if seconds < 9.95 else 0)}
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return _("%(seconds)s s") % {"seconds": rest}
+    if minutes < 60:
+        return _("%(minutes)s min %(seconds)s s") % {"minutes": minutes, "seconds": rest}
+    return _("%(hours)s h %(minutes)s min") % {"hours": minutes // 60, "minutes": minutes % 60}
 
 
 def product_codes(products: list[Product]) -> dict[int, str]:

@@ -8,16 +8,19 @@ from typing import Any, Self
 from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils.timezone import now
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
-from django_htmx.http import trigger_client_event
+from django_htmx.http import push_url, trigger_client_event
 
 from admin_console.access import Request, requires
+from admin_console.activity import DAYS, LABELS, Activity, Choices, what
 from notifications.models import OPEN, State
 from notifications.queries import fates_of
-from products.models import AccessChange, BulkChange, BulkChangeSkip, Mode
-from products.queries import moved_by_product, onboarding_fates, product_names, skipped_by_reason, visible_changes
+from products.models import AccessChange, BulkChange, BulkChangeSkip
+from products.queries import moves, onboarding_fates, product_names, skipped_by_reason, visible_changes
+from products.reports import changes_matching
 from users.models import Capability
 from users.queries import can, visible_to
 
@@ -62,7 +65,7 @@ class Outcome:
         seconds = ((change.finished_at or now) - change.requested_at).total_seconds()
         if change.state == BulkChange.State.RUNNING:
             return cls(change=change, seconds=seconds)
-        names, moved = product_names(), moved_by_product(change)
+        names, moved = product_names(), moves(change)
         reasons = BulkChangeSkip.Reason
         mails = [Mails.of(_("Change emails"), fates_of(change.pk))]
         mails += [
@@ -72,8 +75,8 @@ class Outcome:
         return cls(
             change=change,
             seconds=seconds,
-            gains=[(names[product], gained) for product, (gained, _lost) in moved.items() if gained],
-            losses=[(names[product], lost) for product, (_gained, lost) in moved.items() if lost],
+            gains=[(names[product], gained) for product, (gained, _lost, _welcomed) in moved.items() if gained],
+            losses=[(names[product], lost) for product, (_gained, lost, _welcomed) in moved.items() if lost],
             skips=[(str(reasons(reason).label), count) for reason, count in skipped_by_reason(change).items()],
             mails=[kind for kind in mails if kind.owed],
         )
@@ -104,22 +107,46 @@ class Outcome:
         return 1 if self.seconds < SLOW_AFTER else 3
 
 
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One bulk change of the list as it is shown."""
+
+    change: BulkChange
+    what: str
+    seconds: float
+    undone_by: int | None
+    may_undo: bool
+
+
 @require_GET
 @requires(Capability.VIEW_USERS)
 def changes(request: Request) -> HttpResponse:
-    """List the bulk changes that the reader may see, newest first."""
-    found = visible_changes(request.user).select_related("actor").order_by("-id")
-    if before := _number(request.GET.get("before", "")):
-        found = found.filter(id__lt=before)
-    listed = list(found[: PAGE_SIZE + 1])
-    names = product_names()
+    """List the bulk changes that the reader may see and that the URL's query asks for, newest first."""
+    choices = Choices(request.user)
+    activity = Activity.from_query(request.GET, choices)
+    found = changes_matching(visible_changes(request.user), activity.wanted).select_related("actor").order_by("-id")
+    if activity.before:
+        found = found.filter(id__lt=activity.before)
+    listed = list(found.prefetch_related("undone_by")[: PAGE_SIZE + 1])
     context = {
-        "changes": [(each, what(each, names)) for each in listed[:PAGE_SIZE]],
-        "before": before,
-        "older": listed[PAGE_SIZE - 1].pk if len(listed) > PAGE_SIZE else None,
+        "activity": activity,
+        "query": activity.query(before=activity.before),
+        "chips": activity.chips(choices),
+        "drop_downs": [
+            (name, LABELS[name], values, activity.values.get(name)) for name, values in choices.by_name.items() if values
+        ],
+        "days": [(name, LABELS[name], activity.values.get(name, "")) for name in DAYS],
+        "changes": [_row(each, choices.names, now()) for each in listed[:PAGE_SIZE]],
+        "newest": activity.query(),
+        "older": activity.query(before=listed[PAGE_SIZE - 1].pk) if len(listed) > PAGE_SIZE else None,
         "of_all": can(request.user, Capability.VIEW_CHANGES),
     }
-    return render(request, "changes/changes.html", context)
+    if not request.htmx:
+        return render(request, "changes/changes.html", context)
+    response = render(request, "changes/changes.html#results", context)
+    if request.htmx.trigger == "results":  # the list refreshes itself
+        return response
+    return push_url(response, reverse("changes") + activity.query(before=activity.before))
 
 
 @require_GET
@@ -141,20 +168,17 @@ def change(request: Request, change_id: int) -> HttpResponse:
     return render(request, f"changes/change.html{part}", context)
 
 
-def what(made: BulkChange, names: Mapping[int, str]) -> str:
-    """Return what a change does, in words: “Add GoTo Meeting, Rescue”."""
-    products = ", ".join(name for product, name in names.items() if product in made.products)
-    if not products and made.mode == Mode.REPLACE:
-        return _("Remove all products")
-    words = {Mode.REPLACE: _("Set to %(products)s"), Mode.ADD: _("Add %(products)s"), Mode.REMOVE: _("Remove %(products)s")}
-    return words[Mode(made.mode)] % {"products": products or _("no product")}
-
-
 def see_other(page: str, *args: Any) -> HttpResponse:
     """Return the way to a page after a form was posted: to be fetched with GET (303)."""
     response = redirect(page, *args)
     response.status_code = 303
     return response
+
+
+def _row(made: BulkChange, names: Mapping[int, str], at: datetime) -> Row:
+    undone_by = [undo.pk for undo in made.undone_by.all()]
+    seconds = ((made.finished_at or at) - made.requested_at).total_seconds()
+    return Row(change=made, what=what(made, names), seconds=seconds, undone_by=max(undone_by, default=None), may_undo=False)
 
 
 def _people(request: Request, made: BulkChange, names: Mapping[int, str]) -> dict[str, Any]:

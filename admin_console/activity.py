@@ -1,0 +1,125 @@
+"""The list on the page Changes: what its URL asks for, as one frozen value, and the words for each bulk change."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from typing import Any, Self
+from urllib.parse import urlencode
+
+from django.utils.dateparse import parse_date
+from django.utils.timezone import get_current_timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from products.models import BulkChange, Mode
+from products.queries import product_names
+from products.reports import ChangeFilter, Kind, acting_admins
+from users.models import Capability, User
+from users.queries import can
+
+LABELS = {
+    "search": gettext_lazy("Search"),
+    "actor": gettext_lazy("Admin"),
+    "kind": gettext_lazy("Kind"),
+    "state": gettext_lazy("State"),
+    "product": gettext_lazy("Product"),
+    "from": gettext_lazy("From"),
+    "to": gettext_lazy("To"),
+}
+CHOSEN = ("actor", "kind", "state", "product")
+DAYS = ("from", "to")
+
+
+class Choices:
+    """What one may filter by: (value, label) of each drop-down; who sees their own changes only has no admins to choose from."""
+
+    def __init__(self, reader: User) -> None:
+        self.names = product_names()
+        admins = acting_admins() if can(reader, Capability.VIEW_CHANGES) else []
+        self.by_name: dict[str, list[tuple[str, str]]] = {
+            "actor": [(str(admin.pk), admin.name) for admin in admins],
+            "kind": [(value, str(label)) for value, label in Kind.choices],
+            "state": [(value, str(label)) for value, label in BulkChange.State.choices],
+            "product": [(str(product), name) for product, name in self.names.items()],
+        }
+
+    def label(self, name: str, value: str) -> str | None:
+        """Return how a value is shown, None when there is no such value to choose."""
+        return dict(self.by_name[name]).get(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activity:
+    """What the URL of the list says: filters and search, where the page begins; and what it said that could not be."""
+
+    values: Mapping[str, str] = field(default_factory=dict)  # by the names of LABELS, without empty ones
+    before: int = 0
+    problems: Sequence[str] = ()
+
+    @classmethod
+    def from_query(cls, query: Any, choices: Choices) -> Self:
+        """Read a QueryDict. A value that cannot be is left out, and said so in `problems`."""
+        given = {name: " ".join(query.get(name, "").replace("\x00", "").split())[:200] for name in LABELS}
+        values = {name: value for name, value in given.items() if value}
+        problems = []
+        for name in [name for name in CHOSEN if name in values and choices.label(name, values[name]) is None]:
+            problems.append(
+                _("There is no %(category)s “%(value)s” to filter by; it was left out.")
+                % {"category": LABELS[name], "value": values.pop(name)[:40]}
+            )
+        for name in [name for name in DAYS if name in values and _day(values[name]) is None]:
+            problems.append(_("“%(value)s” is not a date; it was left out.") % {"value": values.pop(name)[:40]})
+        if values.get("from", "") > values.get("to", "9999-12-31"):
+            problems.append(_("The first day comes after the last one, so nothing can be found."))
+        before = query.get("before", "")
+        number = int(before) if before.isascii() and before.isdigit() and len(before) < 19 else 0
+        return cls(values=values, before=number, problems=problems)
+
+    @property
+    def wanted(self) -> ChangeFilter:
+        """What narrows the list down. Days are those of the reader's time zone, the last one included."""
+        values = self.values
+        return ChangeFilter(
+            search=values.get("search", ""),
+            actor=int(values["actor"]) if "actor" in values else None,
+            kind=values.get("kind", ""),
+            state=values.get("state", ""),
+            product=int(values["product"]) if "product" in values else None,
+            since=_midnight(_day(values.get("from", ""))),
+            until=_midnight(_day(values.get("to", "")), days=1),
+        )
+
+    def query(self, *, before: int = 0, without: str = "") -> str:
+        """Return the URL query, with the question mark, of this list from a place on, or without one of its filters."""
+        pairs = [(name, value) for name, value in self.values.items() if name != without]
+        return f"?{urlencode([*pairs, ('before', before)] if before else pairs)}"
+
+    def chips(self, choices: Choices) -> list[tuple[str, str, str]]:
+        """Return (name, value in words, the query without it) of what is on."""
+        words = {name: choices.label(name, value) or value for name, value in self.values.items() if name in CHOSEN}
+        return [(str(LABELS[name]), words.get(name, value), self.query(without=name)) for name, value in self.values.items()]
+
+
+def what(made: BulkChange, names: Mapping[int, str]) -> str:
+    """Return what a change does, in words: “Add GoTo Meeting, Rescue”, “Undo #7”."""
+    if made.mode == Mode.UNDO:
+        return _("Undo #%(number)s") % {"number": made.undoes_id}
+    products = ", ".join(name for product, name in names.items() if product in made.products)
+    if not products and made.mode == Mode.REPLACE:
+        return _("Remove all products")
+    words = {Mode.REPLACE: _("Set to %(products)s"), Mode.ADD: _("Add %(products)s"), Mode.REMOVE: _("Remove %(products)s")}
+    return words[Mode(made.mode)] % {"products": products or _("no product")}
+
+
+def _day(text: str) -> date | None:
+    try:
+        return parse_date(text) if len(text) == len("2026-11-22") else None
+    except ValueError:
+        return None
+
+
+def _midnight(day: date | None, *, days: int = 0) -> datetime | None:
+    """Return when a day, or one so many days later, begins for the reader."""
+    if day is None or day >= date.max:
+        return None
+    return datetime.combine(day + timedelta(days), time.min, get_current_timezone())
