@@ -7,7 +7,7 @@ is sent at least once, and only the one that a dead sender was just handing over
 import random
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -32,11 +32,11 @@ FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=4)  # of an ema
 MOST_ATTEMPTS = 24  # with those waits: about three days
 
 
-def queue(source: str, params: Sequence[Any]) -> int:
+def queue(source: str, params: Mapping[str, Any]) -> int:
     """Owe the emails that a SELECT of (user_id, kind, about) names; return how many were not owed before.
 
-    One statement, part of the caller's transaction. A literal % in `source` is written %%. After the commit wake a sender
-    (tasks.ring), or let the sweep do it.
+    One statement, part of the caller's transaction; `params` are named. A literal % in `source` is written %%. After the
+    commit wake a sender (tasks.ring), or let the sweep do it.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -44,11 +44,11 @@ def queue(source: str, params: Sequence[Any]) -> int:
             INSERT INTO notifications_notification (user_id, kind, about, lane)
             SELECT owed.user_id, owed.kind, owed.about, lanes.lane
             FROM ({source}) owed (user_id, kind, about)
-            LEFT JOIN unnest(%s::text[], %s::smallint[]) lanes (kind, lane) USING (kind)
+            LEFT JOIN unnest(%(_kinds)s::text[], %(_lanes)s::smallint[]) lanes (kind, lane) USING (kind)
             ORDER BY owed.user_id
             ON CONFLICT (user_id, kind, about) DO NOTHING
             """,  # the caller's own SELECT
-            [*params, list(emails.KINDS), [kind.lane for kind in emails.KINDS.values()]],
+            {**params, "_kinds": list(emails.KINDS), "_lanes": [kind.lane for kind in emails.KINDS.values()]},
         )
         return int(cursor.rowcount)
 

@@ -4,37 +4,40 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import DatabaseError, OperationalError, connection, transaction
-from django.db.models import F, QuerySet
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from products import history
-from products.batch import LostClaim, apply_batch, as_sql
+from products.batch import apply_batch, skip_out_of_reach, skip_seatless
 from products.models import BulkChange, BulkChangeBatch, BulkChangeSkip, Mode, Product, SeatReservation, SelectionDraft, Source
-from products.previews import Preview, preview
-from products.queries import out_of_reach
+from products.previews import SeatNeed
+from products.queries import may_steer, out_of_reach, visible_changes
 from products.refusals import (
     ChangeRefused,
     ConfirmationNeeded,
     KeyReused,
     NobodySelected,
     NotAllowed,
+    NotNow,
     RetiredProduct,
     SeatsShort,
     SelectionChanged,
     UnknownProduct,
     refuse_if_short,
 )
-from products.selection import Selection
-from users.models import Capability, User
+from products.running import Step, advance_bulk_change, conclude, retrying
+from products.selection import Selection, as_sql
+from products.targets import EVERYBODY, facts_of, seats_needed
+from users.models import Capability, Role, User
 from users.queries import UserFilter, can, visible_to
 
 __all__ = [
@@ -43,19 +46,16 @@ __all__ = [
     "KeyReused",
     "NobodySelected",
     "NotAllowed",
+    "NotNow",
     "RetiredProduct",
     "SeatsShort",
     "SelectionChanged",
+    "Step",
     "UnknownProduct",
+    "advance_bulk_change",
 ]
 
 logger = logging.getLogger(__name__)
-
-TRIES = 3  # of a transaction that the database asks to repeat (deadlock, serialization)
-ATTEMPTS = 5  # of a batch that the database refuses
-CLAIMS = 10  # of a batch, counted before the work, so that one that kills its worker ends too
-LEASE = "10 seconds"  # of a batch; what counts is the wait for its locks, for once it has them nobody can take it over
-
 
 # Choosing users
 
@@ -148,46 +148,90 @@ def request_bulk_change(
     source: Source = Source.CONSOLE,
     expected: int | None = None,
     confirmed: int | None = None,
+    until_full: bool = False,
 ) -> BulkChange:
     """Make one bulk change of the selected users' products and return it: finished if it is small, else frozen and ready to run.
 
     `expected` is the number of users that the preview showed; `confirmed` the number that the admin typed, for a change above the
-    threshold. The same actor and key give the same change. Raises a ChangeRefused, having applied nothing.
+    threshold. Short of seats it is refused, or, `until_full`, whoever gets none in the order of being added is left out.
+    The same actor and key give the same change. Raises a ChangeRefused, having applied nothing.
     """
-    asked = {"products": sorted(set(products)), "mode": mode, "notify": notify, "reason": reason, "users": selection.as_asked()}
-    fingerprint = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    ticked = sorted(set(products))
+    asked = {"products": ticked, "mode": mode, "notify": notify, "reason": reason, "until_full": until_full}
+    change = BulkChange(
+        actor=actor, key=key, source=source, mode=mode, notify=notify, reason=reason, until_full=until_full, requested_at=now
+    )
+
+    def intend() -> Intent:
+        return check_intent(actor=actor, products=ticked, mode=mode)
+
+    return _requested(change, selection, asked, intend, expected=expected, confirmed=confirmed)
+
+
+def request_undo(
+    *,
+    actor: User,
+    change: BulkChange,
+    notify: bool,
+    key: UUID,
+    reason: str,
+    now: datetime,
+    expected: int | None = None,
+    confirmed: int | None = None,
+) -> BulkChange:
+    """Undo a change by one of its own and return that (rule B10), under all rules of `request_bulk_change`.
+
+    Who still holds what the change wrote holds again what they held before it; the others are left alone and listed.
+    """
+    if not visible_changes(actor).filter(pk=change.pk).exists():
+        raise NotAllowed(_("You may not see this change."))
+    asked = {"undoes": change.pk, "notify": notify, "reason": reason}
+    undo = BulkChange(actor=actor, key=key, mode=Mode.UNDO, undoes=change, notify=notify, reason=reason, requested_at=now)
+
+    def intend() -> Intent:
+        if not can(actor, Capability.ASSIGN_PRODUCTS):
+            raise NotAllowed(_("Your role does not let you set products."))
+        if not BulkChange.objects.get(pk=change.pk).is_over:
+            raise NotNow(_("This change is not over yet. Cancel it or wait for its end, then undo it."))
+        taken = change.moves.filter(lost__gt=0).order_by("product_id").values_list("product_id", flat=True)
+        return Intent(mode=Mode.UNDO, wanted=tuple(taken), preserved=tuple(sorted(out_of_reach(actor))))
+
+    return _requested(undo, Selection(undoes=change.pk), asked, intend, expected=expected, confirmed=confirmed)
+
+
+def _requested(
+    change: BulkChange,
+    selection: Selection,
+    asked: dict[str, Any],
+    intend: Callable[[], Intent],
+    *,
+    expected: int | None,
+    confirmed: int | None,
+) -> BulkChange:
+    """Return the actor's change of this key: the one that is there, or else this one, begun."""
+    asked["users"] = selection.as_asked()
+    change.fingerprint = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    change.selection, change.products, change.preserved = selection.as_json(), [], []
+    fields = [field.attname for field in BulkChange._meta.concrete_fields if field.attname not in ("id", "actor_id", "key")]
 
     def attempt() -> BulkChange:
         with transaction.atomic():
-            change, is_new = BulkChange.objects.get_or_create(
-                actor=actor,
-                key=key,
-                defaults={
-                    "fingerprint": fingerprint,
-                    "source": source,
-                    "mode": mode,
-                    "products": asked["products"],
-                    "preserved": [],
-                    "selection": selection.as_json(),
-                    "notify": notify,
-                    "reason": reason,
-                    "requested_at": now,
-                },
+            made, is_new = BulkChange.objects.get_or_create(
+                actor=change.actor, key=change.key, defaults={name: getattr(change, name) for name in fields}
             )
-            if change.fingerprint != fingerprint:
+            if made.fingerprint != change.fingerprint:
                 raise KeyReused(_("This form was already used for another change. Open Manage products again."))
             if is_new:
-                _begin(change, actor=actor, selection=selection, expected=expected, confirmed=confirmed, now=now)
-            return change
+                _begin(made, selection, intend(), expected=expected, confirmed=confirmed)
+            return made
 
-    return _retrying(attempt)
+    return retrying(attempt)
 
 
-def _begin(
-    change: BulkChange, *, actor: User, selection: Selection, expected: int | None, confirmed: int | None, now: datetime
-) -> None:
+def _begin(change: BulkChange, selection: Selection, intent: Intent, *, expected: int | None, confirmed: int | None) -> None:
     """Freeze a new change and do it at once if it is small, or set its seats aside."""
-    intent = check_intent(actor=actor, products=change.products, mode=change.mode)
+    actor, now = change.actor, change.requested_at
+    assert actor is not None
     change.products, change.preserved = list(intent.wanted), list(intent.preserved)
     change.targets = _freeze(change, selection.users(actor, now=now))
     if not change.targets:
@@ -210,12 +254,24 @@ def _begin(
             _("This changes %(number)s users. Type that number to confirm.") % {"number": change.targets}, number=change.targets
         )
     change.save()
-    if change.targets <= min(settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE):
-        apply_batch(change, change.batches.get(), actor=actor, all_or_nothing=True)
+    if change.targets <= min(settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE) and _applied_at_once(change, actor):
         change.refresh_from_db()
-        _conclude(change, now=now)
+        conclude(change, now=now)
     else:
-        _reserve_seats(change, actor=actor, selection=selection, now=now)
+        _reserve_seats(change, actor)
+
+
+def _applied_at_once(change: BulkChange, actor: User) -> bool:
+    """Apply the only batch; return False when the database refuses it for somebody's sake: the worker finds out for whose."""
+    try:
+        with transaction.atomic():
+            apply_batch(change, change.batches.get(), actor=actor, all_or_nothing=not change.until_full)
+    except OperationalError:
+        raise
+    except DatabaseError as error:
+        logger.warning("batch_failed", extra={"change": change.pk, "batch": 0, "attempt": 0, "error": str(error)})
+        return False
+    return True
 
 
 def _freeze(change: BulkChange, users: QuerySet[User]) -> int:
@@ -229,7 +285,7 @@ def _freeze(change: BulkChange, users: QuerySet[User]) -> int:
                 SELECT %s, n, array_agg(id ORDER BY id), min(id), max(id)
                 FROM (SELECT id, (row_number() OVER (ORDER BY id) - 1) / %s AS n FROM ({chosen}) chosen) numbered
                 GROUP BY n ORDER BY n
-                RETURNING cardinality(user_ids) AS size
+                RETURNING size
             ) SELECT coalesce(sum(size), 0) FROM frozen
             """,
             [change.pk, settings.BULK_BATCH_SIZE, *params],
@@ -237,27 +293,31 @@ def _freeze(change: BulkChange, users: QuerySet[User]) -> int:
         return int(cursor.fetchone()[0])
 
 
-def _reserve_seats(change: BulkChange, *, actor: User, selection: Selection, now: datetime) -> None:
-    """Set aside the seats that the whole change needs, or raise SeatsShort.
+def _reserve_seats(change: BulkChange, actor: User) -> None:
+    """Set aside the seats that the whole change needs; short of them raise SeatsShort, or leave out who gets none (rule B9).
 
-    In Replace, Add and Remove a product is only gained or only lost, so what is gained is the net need.
+    A change gives a product to some users or takes it from some, never both: so what it gives is the net need.
     """
-    forecast = _forecast(change, actor=actor, selection=selection, now=now)
-    if not forecast.seats:
-        return
-    ids = [need.product_id for need in forecast.seats]
+    facts = {**facts_of(change), "change": change.pk}
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT product_id, seats - used - reserved FROM products_seat WHERE product_id = ANY(%s) AND seats IS NOT NULL "
-            "ORDER BY product_id FOR NO KEY UPDATE",
-            [ids],
+            "SELECT product_id, seats - used - reserved FROM products_seat "
+            "WHERE product_id = ANY(%(wanted)s) AND seats IS NOT NULL ORDER BY product_id FOR NO KEY UPDATE",
+            facts,
         )
         free = dict(cursor.fetchall())
-    needs = [replace(need, free=free[need.product_id]) for need in forecast.seats if need.product_id in free]
-    refuse_if_short(needs)
-    SeatReservation.objects.bulk_create(
-        SeatReservation(change=change, product_id=need.product_id, reserved=need.needed) for need in needs
-    )
+    if not free or change.mode == Mode.REMOVE:
+        return
+    if actor.role == Role.MANAGER:
+        skip_out_of_reach(change, actor=actor, **EVERYBODY)  # they need no seat
+    needed = seats_needed(change.mode, facts, free, FROZEN)
+    if any(needed[product] > free[product] for product in free):
+        if not change.until_full:
+            refuse_if_short(SeatNeed(product_id=p, needed=needed[p], free=free[p]) for p in free)
+        skip_seatless(change.mode, facts, free, FROZEN)
+        needed = seats_needed(change.mode, facts, free, FROZEN)
+    reserved = [(product, needed[product]) for product in free if needed[product]]
+    SeatReservation.objects.bulk_create(SeatReservation(change=change, product_id=p, reserved=n) for p, n in reserved)
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE products_seat s SET reserved = s.reserved + r.reserved FROM products_seatreservation r "
@@ -266,166 +326,69 @@ def _reserve_seats(change: BulkChange, *, actor: User, selection: Selection, now
         )
 
 
-def _forecast(change: BulkChange, *, actor: User, selection: Selection, now: datetime) -> Preview:
-    return preview(
-        selection,
-        actor=actor,
-        mode=change.mode,
-        wanted=change.products,
-        preserved=change.preserved,
-        notify=change.notify,
-        now=now,
-    )
+FROZEN = """a.user_id IN (SELECT unnest(user_ids) FROM products_bulkchangebatch WHERE change_id = %(change)s)
+AND NOT EXISTS (SELECT FROM products_bulkchangeskip s WHERE s.change_id = %(change)s AND s.user_id = a.user_id)"""
 
 
-# Running a bulk change
+# The course of a bulk change
 
 
-class Step(Enum):
-    """What is left after a batch."""
-
-    MORE = "more"  # the next batch can run at once
-    WAIT = "wait"  # nothing can run now: another worker is at it, or an earlier overlapping change comes first
-    OVER = "over"  # finished, paused or unknown
+def pause_change(*, actor: User, change_id: int) -> BulkChange:
+    """Let a running change rest after the batches that are being applied now; return it. Raises NotAllowed, NotNow."""
+    return _steered(actor, change_id, {BulkChange.State.RUNNING}, BulkChange.State.PAUSED)
 
 
-def advance_bulk_change(*, change_id: int, now: datetime) -> Step:
-    """Apply one batch of a bulk change, in one transaction, and return what is left. Safe at any time, by several at once."""
-    change = BulkChange.objects.filter(pk=change_id).select_related("actor").first()
-    if change is None or change.state != BulkChange.State.RUNNING:
-        return Step.OVER
-    assert change.actor is not None
-    if why := _reduced(change):
-        running = BulkChange.objects.filter(pk=change.pk, state=BulkChange.State.RUNNING)  # and not finished by another worker
-        running.update(state=BulkChange.State.PAUSED, state_reason=why)
-        return Step.OVER
-    batch = _claim(change)
-    if batch is None:
-        return Step.OVER if _finish(change, now=now) else Step.WAIT
-    if batch.attempts > CLAIMS:
-        return _give_up(batch, "The worker ended at each attempt.")
-    try:
-        _retrying(lambda: _apply_claimed(change, batch))
-    except LostClaim:
-        return Step.MORE
-    except DatabaseError as error:
-        if connection.connection is None or connection.connection.closed:
-            raise
-        return _put_off(change, batch, error)
-    return Step.OVER if _finish(change, now=now) else Step.MORE
+def resume_change(*, actor: User, change_id: int) -> BulkChange:
+    """Let a paused change run again; wake a worker for it after the commit. Raises NotAllowed, NotNow."""
+    with transaction.atomic():
+        change = _steered(actor, change_id, {BulkChange.State.PAUSED}, BulkChange.State.RUNNING)
+        change.batches.filter(state=BulkChangeBatch.State.WAITING).update(attempts=0, lease_until=None)
+    return change
 
 
-def _reduced(change: BulkChange) -> str:
-    """Return why the actor may no longer make this change, or nothing: capabilities are read again at each batch (rule B12)."""
-    actor = change.actor
-    if not can(actor, Capability.ASSIGN_PRODUCTS):
-        return _("%(name)s may no longer set products.") % {"name": actor}
-    if lost := out_of_reach(actor) - set(change.preserved):
-        product = Product.objects.get(pk=min(lost)).name
-        return _("%(name)s may no longer grant or remove %(product)s.") % {"name": actor, "product": product}
-    return ""
+def cancel_change(*, actor: User, change_id: int, now: datetime) -> BulkChange:
+    """End a change between two batches: what is done stays, and nobody else is reached. Raises NotAllowed, NotNow."""
+
+    def attempt() -> BulkChange:
+        with transaction.atomic():
+            _refuse_steering(actor, BulkChange.objects.get(pk=change_id), {BulkChange.State.RUNNING, BulkChange.State.PAUSED})
+            # Waits for the batches that are being applied now; whoever claimed another one finds it cancelled.
+            waiting = BulkChangeBatch.objects.filter(change=change_id, state=BulkChangeBatch.State.WAITING)
+            waiting.update(state=BulkChangeBatch.State.CANCELLED, lease_until=None)
+            change = _steered(actor, change_id, {BulkChange.State.RUNNING, BulkChange.State.PAUSED}, BulkChange.State.CANCELLED)
+            conclude(change, now=now)
+            return change
+
+    return retrying(attempt)
 
 
-def _claim(change: BulkChange) -> BulkChangeBatch | None:
-    """Take the next batch under lease, its attempt counted before the work; None if there is none to take now.
-
-    Earlier changes come first wherever the ranges of users overlap (rule B8).
-    """
-    found = BulkChangeBatch.objects.raw(
-        f"""
-        UPDATE products_bulkchangebatch
-        SET attempts = attempts + 1, lease_until = clock_timestamp() + interval '{LEASE}'
-        WHERE id = (
-            SELECT b.id FROM products_bulkchangebatch b
-            WHERE b.change_id = %s AND b.state = 'WAITING' AND (b.lease_until IS NULL OR b.lease_until < clock_timestamp())
-            AND NOT EXISTS (
-                SELECT FROM products_bulkchange c JOIN products_bulkchangebatch e ON e.change_id = c.id
-                WHERE c.state = 'RUNNING' AND c.id < b.change_id
-                AND e.state = 'WAITING' AND e.first_user <= b.last_user AND e.last_user >= b.first_user
-            )
-            ORDER BY b.n LIMIT 1 FOR UPDATE SKIP LOCKED
+def retry_failed(*, actor: User, change_id: int) -> BulkChange:
+    """Try the users again who could not be changed; wake a worker for it after the commit. Raises NotAllowed, NotNow."""
+    with transaction.atomic():
+        change = _steered(actor, change_id, {BulkChange.State.FAILED}, BulkChange.State.RUNNING)
+        change.batches.filter(state=BulkChangeBatch.State.FAILED).update(
+            state=BulkChangeBatch.State.WAITING, attempts=0, lease_until=None
         )
-        RETURNING id, change_id, n, first_user, last_user, attempts
-        """,
-        [change.pk],
-    )
-    return next(iter(found), None)
+        again, _models = change.skips.filter(reason=BulkChangeSkip.Reason.FAILED).delete()
+        change.skipped, change.finished_at = change.skipped - again, None
+        change.save(update_fields=["skipped", "finished_at"])
+    return change
 
 
-def _apply_claimed(change: BulkChange, batch: BulkChangeBatch) -> None:
-    assert change.actor is not None
+def _steered(actor: User, change_id: int, from_states: AbstractSet[str], to_state: str) -> BulkChange:
     with transaction.atomic():
-        apply_batch(change, batch, actor=change.actor, all_or_nothing=False)
+        change = BulkChange.objects.select_for_update().get(pk=change_id)
+        _refuse_steering(actor, change, from_states)
+        change.state, change.state_by, change.state_reason, change.failures = to_state, actor, "", 0
+        change.save(update_fields=["state", "state_by", "state_reason", "failures"])
+    return change
 
 
-def _put_off(change: BulkChange, batch: BulkChangeBatch, error: DatabaseError) -> Step:
-    """Let a batch that failed wait a little, or give it up after its last attempt: its users are listed as not changed."""
-    logger.warning("batch_failed", extra={"change": change.pk, "batch": batch.n, "attempt": batch.attempts, "error": str(error)})
-    if batch.attempts < ATTEMPTS:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "UPDATE products_bulkchangebatch SET error = %s, lease_until = clock_timestamp() + make_interval(secs => %s) "
-                "WHERE id = %s AND attempts = %s",
-                [str(error), 2**batch.attempts, batch.pk, batch.attempts],
-            )
-        return Step.WAIT
-    return _give_up(batch, str(error))
-
-
-def _give_up(batch: BulkChangeBatch, why: str) -> Step:
-    """Mark the batch as failed and list its users as not changed; the change goes on with the others."""
-    mine = BulkChangeBatch.objects.filter(pk=batch.pk, attempts=batch.attempts, state=BulkChangeBatch.State.WAITING)
-    with transaction.atomic():
-        if mine.update(state=BulkChangeBatch.State.FAILED, lease_until=None, error=why):
-            _skip_all(batch)
-    return Step.MORE
-
-
-def _skip_all(batch: BulkChangeBatch) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO products_bulkchangeskip (change_id, user_id, reason) SELECT change_id, unnest(user_ids), %s "
-            "FROM products_bulkchangebatch WHERE id = %s ON CONFLICT DO NOTHING",
-            [BulkChangeSkip.Reason.FAILED, batch.pk],
-        )
-        skipped = cursor.rowcount
-    BulkChange.objects.filter(pk=batch.change_id).update(skipped=F("skipped") + skipped)
-
-
-def _finish(change: BulkChange, *, now: datetime) -> bool:
-    """Conclude the change if no batch is left and return whether it is over."""
-    with transaction.atomic():
-        change = BulkChange.objects.select_for_update().get(pk=change.pk)
-        if change.state != BulkChange.State.RUNNING:
-            return True
-        if change.batches.filter(state=BulkChangeBatch.State.WAITING).exists():
-            return False
-        _conclude(change, now=now)
-        return True
-
-
-def _conclude(change: BulkChange, *, now: datetime) -> None:
-    """Give back what is still reserved and say how the change ended."""
-    for product_id, reserved in change.reservations.order_by("product_id").values_list("product_id", "reserved"):
-        with connection.cursor() as cursor:
-            cursor.execute("UPDATE products_seat SET reserved = reserved - %s WHERE product_id = %s", [reserved, product_id])
-    change.reservations.all().delete()
-    failed = change.batches.filter(state=BulkChangeBatch.State.FAILED).exists()
-    change.state = BulkChange.State.FAILED if failed else BulkChange.State.FINISHED
-    change.finished_at = now
-    change.save(update_fields=["state", "finished_at"])
-
-
-def _retrying[T](work: Callable[[], T]) -> T:
-    """Do the work again when the database asks for it (deadlock, serialization), unless it is part of a larger transaction."""
-    for tries_left in reversed(range(TRIES)):
-        try:
-            return work()
-        except OperationalError as error:
-            repeatable = getattr(error.__cause__, "sqlstate", None) in ("40P01", "40001")
-            if not (repeatable and tries_left) or connection.in_atomic_block:
-                raise
-    raise AssertionError("unreachable")
+def _refuse_steering(actor: User, change: BulkChange, states: AbstractSet[str]) -> None:
+    if not may_steer(actor, change):
+        raise NotAllowed(_("Only who asked for a change, or an admin who sees all changes, may do that."))
+    if change.state not in states:
+        raise NotNow(_("That is not possible any more: the change is “%(state)s” now.") % {"state": change.get_state_display()})
 
 
 # Holdings from before the console

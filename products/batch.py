@@ -6,79 +6,103 @@ tables read in the next, for a join in the locking statement would see what was 
 
 from typing import Any
 
-from django.core.exceptions import EmptyResultSet
 from django.db import connection
-from django.db.models import F, QuerySet
+from django.db.models import F
 
 from notifications import actions as notifications
 from products import history
 from products.models import BulkChange, BulkChangeBatch, Mode, Product, Source
 from products.previews import SeatNeed
-from products.queries import TARGET
+from products.queries import out_of_reach
 from products.refusals import refuse_if_short
+from products.selection import as_sql
+from products.targets import BESIDE, ONLY_WHERE, TARGET, facts_of, left_out, rows, seats_needed
 from users.models import Role, User
 from users.queries import changeable_by, visible_to
 
+# Those whom the change sets and who hold something else than they shall: only their rows are locked, and only they are changed.
+# Their ids go to and fro as one text, which costs less than a list of numbers.
 LOCK = """
-SELECT count(*), (SELECT cardinality(user_ids) FROM products_bulkchangebatch WHERE id = %(batch)s) FROM (
-    SELECT user_id FROM products_productaccess
-    WHERE user_id = ANY((SELECT user_ids FROM products_bulkchangebatch WHERE id = %(batch)s)::int[])
-    ORDER BY user_id FOR NO KEY UPDATE
+SELECT coalesce(array_agg(user_id ORDER BY user_id)::text, '{{}}') FROM (
+    SELECT a.user_id {rows} AND a.products <> {target}
+    AND a.user_id = ANY((SELECT user_ids FROM products_bulkchangebatch WHERE id = %(batch)s)::int[])
+    ORDER BY a.user_id FOR NO KEY UPDATE OF a
 ) locked
 """
-# The ids of a batch without those skipped; batches of a change have no range of users in common.
-REACHED = """
-SELECT user_ids - coalesce((
-    SELECT array_agg(user_id) FROM products_bulkchangeskip
-    WHERE change_id = %(change)s AND user_id BETWEEN %(first)s AND %(last)s
-), ARRAY[]::int[]) FROM products_bulkchangebatch WHERE id = %(batch)s
+CLAIMED = """
+UPDATE products_bulkchangebatch SET state = 'DONE', lease_until = NULL, error = '', done_at = clock_timestamp()
+WHERE id = %(batch)s AND attempts = %(attempt)s AND state = 'WAITING'
+RETURNING size, (SELECT count(*) FROM products_productaccess a WHERE a.user_id = ANY(user_ids))
 """
-COUNTS = """
-SELECT count(*), count(*) FILTER (WHERE after = '{}'), count(*) FILTER (WHERE before = '{}'), (
-    SELECT count(*) FROM products_bulkchangeskip WHERE change_id = %(change)s AND user_id BETWEEN %(first)s AND %(last)s
-) FROM products_accesschange WHERE change_id = %(change)s AND user_id BETWEEN %(first)s AND %(last)s
+# Batches of a change have no range of users in common.
+SKIPPED = "SELECT user_id FROM products_bulkchangeskip WHERE change_id = %(change)s AND user_id BETWEEN %(first)s AND %(last)s"
+MINE = f"a.user_id = ANY(%(mine)s::int[] - ARRAY({SKIPPED}))"
+UPDATE = """
+UPDATE products_productaccess a SET products = {target}, ever = a.ever | {target} {beside}
+WHERE {only_where} AND {mine} AND a.products <> {target}
+"""
+RECORDED = "change_id = %(change)s AND user_id BETWEEN %(first)s AND %(last)s"
+# Counted from the history of the batch, grouped by what users held before and after: far fewer than users.
+TALLY = f"""
+WITH recorded AS MATERIALIZED (
+    SELECT before, after, first & %(welcoming)s::int[] AS welcomed, count(*)::int AS users
+    FROM products_accesschange WHERE {RECORDED} GROUP BY 1, 2, 3
+), moved AS (
+    INSERT INTO products_bulkchangemove (change_id, product_id, gained, lost, onboarding)
+    SELECT %(change)s, product, sum(gained), sum(lost), sum(onboarding) FROM recorded CROSS JOIN LATERAL (
+        SELECT unnest(after - before), users, 0, 0
+        UNION ALL SELECT unnest(before - after), 0, users, 0
+        UNION ALL SELECT unnest(welcomed), 0, 0, users
+    ) moves (product, gained, lost, onboarding) GROUP BY product ORDER BY product
+    ON CONFLICT (change_id, product_id) DO UPDATE SET gained = products_bulkchangemove.gained + excluded.gained,
+        lost = products_bulkchangemove.lost + excluded.lost, onboarding = products_bulkchangemove.onboarding + excluded.onboarding
+) SELECT coalesce(sum(users), 0), coalesce(sum(users) FILTER (WHERE after = '{{}}'), 0),
+    coalesce(sum(users) FILTER (WHERE before = '{{}}'), 0) FROM recorded
 """
 
 
 class LostClaim(Exception):
-    """Another worker took the batch over, because its lease had run out."""
+    """The batch is not ours any more: its lease had run out and another worker took it over, or the change was cancelled."""
 
 
 def apply_batch(change: BulkChange, batch: BulkChangeBatch, *, actor: User, all_or_nothing: bool) -> None:
     """Change the users of one batch, in the caller's transaction: sets, history (by trigger), emails owed and counts.
 
-    Short of seats it raises SeatsShort if `all_or_nothing`, else skips users. Raises LostClaim if another worker has the batch.
+    Short of seats it raises SeatsShort if `all_or_nothing`, else skips users. Raises LostClaim if the batch is not ours any more.
     """
     facts: dict[str, Any] = {
+        **facts_of(change),
         "change": change.pk,
         "batch": batch.pk,
+        "attempt": batch.attempts,
         "first": batch.first_user,
         "last": batch.last_user,
-        "wanted": change.products,
-        "preserved": change.preserved,
     }
-    target = TARGET[Mode(change.mode)]
+    mode, target = change.mode, TARGET[change.mode]
     with connection.cursor() as cursor:
-        cursor.execute(LOCK, facts)
-        locked, targets = cursor.fetchone()
-        mine = BulkChangeBatch.objects.filter(pk=batch.pk, attempts=batch.attempts, state=BulkChangeBatch.State.WAITING)
-        if not mine.update(state=BulkChangeBatch.State.DONE, lease_until=None, error=""):
+        cursor.execute(LOCK.format(rows=rows(mode), target=target), facts)
+        (facts["mine"],) = cursor.fetchone()
+        cursor.execute(CLAIMED, facts)
+        claimed = cursor.fetchone()
+        if claimed is None:
             raise LostClaim
-        if locked < targets or actor.role == Role.MANAGER:
-            _skip_out_of_reach(batch, actor)
-        if change.mode != Mode.REMOVE:
-            _take_seats(change, batch, facts, all_or_nothing=all_or_nothing)
-        with history.acting(actor_id=actor.pk, change_id=change.pk, source=Source(change.source)):
-            cursor.execute(
-                f"UPDATE products_productaccess SET products = {target}, ever = ever | {target} "
-                f"WHERE user_id = ANY(({REACHED})::int[]) AND products <> {target}",
-                facts,
-            )
-            changed = cursor.rowcount
-        cursor.execute(COUNTS, facts)
-        recorded, suspended, restored, skipped = cursor.fetchone()
-        assert recorded == changed, f"{changed} users changed, {recorded} in the history"
-    _owe_emails(change, facts)
+        targets, present = claimed
+        if present < targets or actor.role == Role.MANAGER:
+            skip_out_of_reach(change, actor=actor, first=batch.first_user, last=batch.last_user)
+        if mode == Mode.UNDO:
+            _skip_what_cannot_come_back(facts, actor)
+        changed = suspended = restored = 0
+        if facts["mine"] != "{}":
+            if mode != Mode.REMOVE:
+                _take_seats(mode, facts, all_or_nothing=all_or_nothing)
+            changed = _set(change, facts, actor)
+            facts["welcoming"] = _welcoming(change)
+            _owe_emails(change, facts)
+            cursor.execute(TALLY, facts)
+            recorded, suspended, restored = cursor.fetchone()
+            assert recorded == changed, f"{changed} users changed, {recorded} in the history"
+        cursor.execute(f"SELECT count(*) FROM ({SKIPPED}) skipped", facts)
+        skipped = cursor.fetchone()[0]
     BulkChange.objects.filter(pk=change.pk).update(
         changed=F("changed") + changed,
         unchanged=F("unchanged") + targets - skipped - changed,
@@ -88,28 +112,67 @@ def apply_batch(change: BulkChange, batch: BulkChangeBatch, *, actor: User, all_
     )
 
 
-def _skip_out_of_reach(batch: BulkChangeBatch, actor: User) -> None:
-    """Note the users of a batch who are gone, have left the actor's scope (rule S3) or outrank the actor."""
-    visible, visible_params = as_sql(visible_to(actor).order_by().values("id"))
-    changeable, changeable_params = as_sql(visible_to(actor).filter(changeable_by(actor)).order_by().values("id"))
+def _set(change: BulkChange, facts: dict[str, Any], actor: User) -> int:
+    """Give those locked, and not skipped since, what they shall hold; return how many."""
+    beside = f"FROM {BESIDE[change.mode]}" if change.mode in BESIDE else ""
+    update = UPDATE.format(target=TARGET[change.mode], beside=beside, only_where=ONLY_WHERE.get(change.mode, "true"), mine=MINE)
+    with (
+        history.acting(actor_id=actor.pk, change_id=change.pk, source=Source(change.source)),
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(update, facts)
+        return int(cursor.rowcount)
+
+
+def skip_out_of_reach(change: BulkChange, *, actor: User, first: int, last: int) -> None:
+    """Note the targets in a range of ids who are gone, have left the actor's scope (rule S3) or outrank the actor."""
+    frozen = (
+        "SELECT unnest(user_ids) FROM products_bulkchangebatch WHERE change_id = %s AND first_user >= %s AND last_user <= %s "
+        "AND state IN ('WAITING', 'DONE')"
+    )
+    of = (change.pk, first, last)
+    visible = visible_to(actor).order_by()
+    changeable, params = as_sql(visible.filter(changeable_by(actor)).values("id"))
+    seen, seen_params = as_sql(visible.values("id"))
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
+            WITH frozen AS MATERIALIZED ({frozen}), out AS MATERIALIZED (
+                SELECT * FROM frozen t(id) WHERE id NOT IN (SELECT id FROM ({changeable}) u WHERE id IN (SELECT * FROM frozen))
+            )
             INSERT INTO products_bulkchangeskip (change_id, user_id, reason)
-            SELECT b.change_id, t.id, CASE
-                WHEN access.user_id IS NULL THEN 'GONE' WHEN visible.id IS NULL THEN 'OUT_OF_SCOPE' ELSE 'OUTRANKS' END
-            FROM products_bulkchangebatch b CROSS JOIN unnest(b.user_ids) AS t(id)
-            LEFT JOIN products_productaccess access ON access.user_id = t.id
-            LEFT JOIN ({visible}) visible ON visible.id = t.id
-            LEFT JOIN ({changeable}) changeable ON changeable.id = t.id
-            WHERE b.id = %s AND (access.user_id IS NULL OR changeable.id IS NULL)
-            ON CONFLICT DO NOTHING
+            SELECT %s, out.id, CASE
+                WHEN NOT EXISTS (SELECT FROM products_productaccess a WHERE a.user_id = out.id) THEN 'GONE'
+                WHEN out.id NOT IN (SELECT id FROM ({seen}) u WHERE id IN (SELECT id FROM out)) THEN 'OUT_OF_SCOPE'
+                ELSE 'OUTRANKS' END
+            FROM out ON CONFLICT DO NOTHING
             """,
-            [*visible_params, *changeable_params, batch.pk],
+            [*of, *params, change.pk, *seen_params],
         )
 
 
-def _take_seats(change: BulkChange, batch: BulkChangeBatch, facts: dict[str, Any], *, all_or_nothing: bool) -> None:
+def _skip_what_cannot_come_back(facts: dict[str, Any], actor: User) -> None:
+    """Note the targets of an undo who changed again since, or who may not become what they were (rules B10, B12)."""
+    retired = list(Product.objects.filter(retired_at__isnull=False).values_list("id", flat=True))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO products_bulkchangeskip (change_id, user_id, reason)
+            SELECT %(change)s, user_id, why FROM (
+                SELECT a.user_id, CASE
+                    WHEN a.products <> h.after THEN 'CHANGED_SINCE'
+                    WHEN ((h.before - h.after) | (h.after - h.before)) && %(locked)s::int[] THEN 'NOT_ALLOWED'
+                    WHEN (h.before - h.after) && %(retired)s::int[] THEN 'RETIRED' END AS why
+                FROM products_accesschange h JOIN products_productaccess a USING (user_id)
+                WHERE h.change_id = %(undoes)s AND h.user_id BETWEEN %(first)s AND %(last)s AND a.products <> h.before
+                AND h.user_id = ANY((SELECT user_ids FROM products_bulkchangebatch WHERE id = %(batch)s)::int[])
+            ) found WHERE why IS NOT NULL ON CONFLICT DO NOTHING
+            """,
+            {**facts, "locked": list(out_of_reach(actor)), "retired": retired},
+        )
+
+
+def _take_seats(mode: str, facts: dict[str, Any], *, all_or_nothing: bool) -> None:
     """Give back the reserved seats that this batch is about to use, and see that there are enough.
 
     Short of seats the change is refused, or, once it runs, the last users in order are skipped: others took the seats meanwhile.
@@ -122,35 +185,37 @@ def _take_seats(change: BulkChange, batch: BulkChangeBatch, facts: dict[str, Any
         cursor.execute("SELECT 1 FROM products_seat ORDER BY product_id FOR NO KEY UPDATE")
         cursor.execute(
             """
-            SELECT s.product_id, s.seats - s.used - s.reserved, coalesce(r.reserved, 0) FROM products_seat s
+            SELECT s.product_id, s.seats - s.used - s.reserved + coalesce(r.reserved, 0), coalesce(r.reserved, 0)
+            FROM products_seat s
             LEFT JOIN products_seatreservation r ON r.product_id = s.product_id AND r.change_id = %(change)s
             WHERE s.product_id = ANY(%(wanted)s) AND s.seats IS NOT NULL ORDER BY s.product_id
             """,
             facts,
         )
-        needs = []
-        for product_id, free, own in cursor.fetchall():
-            seats = {**facts, "product": product_id, "free": max(free + own, 0)}
-            cursor.execute(GAINING.format("count(*)"), seats)
-            need = SeatNeed(product_id=product_id, needed=cursor.fetchone()[0], free=seats["free"])
-            needs.append(need)
-            if need.missing and not all_or_nothing:
-                cursor.execute(SKIP_SEATLESS, seats)
-            if own:
-                cursor.execute(TAKE_RESERVED, {**seats, "taken": min(need.needed, need.free, own)})
-        if all_or_nothing:
-            refuse_if_short(needs)
+        found = cursor.fetchall()
+        free = {product: max(seats, 0) for product, seats, _own in found}
+        needed = seats_needed(mode, facts, free, MINE)
+        if any(needed[product] > free[product] for product in free):
+            if all_or_nothing:
+                refuse_if_short(SeatNeed(product_id=p, needed=needed[p], free=free[p]) for p in free)
+            skip_seatless(mode, facts, free, MINE)
+            needed = seats_needed(mode, facts, free, MINE)
+        for product, _seats, own in found:
+            if taken := min(needed[product], own):
+                cursor.execute(TAKE_RESERVED, {**facts, "product": product, "taken": taken})
 
 
-GAINING = (
-    "SELECT {} FROM products_productaccess WHERE NOT products @> ARRAY[%(product)s]::int[] "
-    f"AND user_id = ANY(({REACHED})::int[])"
-)
-SKIP_SEATLESS = f"""
-INSERT INTO products_bulkchangeskip (change_id, user_id, reason)
-SELECT %(change)s, user_id, 'NO_SEAT' FROM ({GAINING.format("user_id, row_number() OVER (ORDER BY user_id) AS place")}) gaining
-WHERE place > %(free)s
-"""
+def skip_seatless(mode: str, facts: dict[str, Any], free: dict[int, int], among: str) -> None:
+    """Leave out those for whom no seat is left, and note it (rule B9)."""
+    out = left_out(mode, facts, free, among)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO products_bulkchangeskip (change_id, user_id, reason) SELECT %(change)s, a.user_id, 'NO_SEAT' "
+            f"{rows(mode)} AND {among} AND ({out})",
+            facts,
+        )
+
+
 TAKE_RESERVED = """
 WITH taken AS (
     UPDATE products_seatreservation SET reserved = reserved - %(taken)s WHERE change_id = %(change)s AND product_id = %(product)s
@@ -158,30 +223,20 @@ WITH taken AS (
 """
 
 
+def _welcoming(change: BulkChange) -> list[int]:
+    """Return the products of the change whose first-ever activation is welcomed by an email (rule E2)."""
+    return list(Product.objects.filter(onboarding=True, id__in=change.products).order_by("id").values_list("id", flat=True))
+
+
 def _owe_emails(change: BulkChange, facts: dict[str, Any]) -> None:
     """Owe a change email to everyone changed, unless switched off, and an onboarding email for every first-ever activation."""
-    source, params = [], []
+    source = []
     if change.notify:
-        source.append("SELECT user_id, 'CHANGE', change_id FROM products_accesschange WHERE " + RECORDED)
-        params += [facts["change"], facts["first"], facts["last"]]
-    welcoming = list(Product.objects.filter(onboarding=True, id__in=change.products).order_by("id").values_list("id", flat=True))
-    if welcoming and change.mode != Mode.REMOVE:
+        source.append(f"SELECT user_id, 'CHANGE', change_id FROM products_accesschange WHERE {RECORDED}")
+    if facts["welcoming"]:
         source.append(
-            "SELECT user_id, 'ONBOARDING', product FROM products_accesschange, unnest(first & %s::int[]) AS product WHERE "
-            + RECORDED
+            "SELECT user_id, 'ONBOARDING', product FROM products_accesschange, "
+            f"unnest(first & %(welcoming)s::int[]) AS product WHERE {RECORDED}"
         )
-        params += [welcoming, facts["change"], facts["first"], facts["last"]]
     if source:
-        notifications.queue(" UNION ALL ".join(source), params)
-
-
-RECORDED = "change_id = %s AND user_id BETWEEN %s AND %s"
-
-
-def as_sql(users: QuerySet[User, Any]) -> tuple[str, tuple[Any, ...]]:
-    """Return a queryset of ids as SQL, to be part of a larger statement."""
-    try:
-        sql, params = users.query.sql_with_params()
-    except EmptyResultSet:
-        return "SELECT NULL::integer AS id WHERE false", ()
-    return sql, tuple(params)
+        notifications.queue(" UNION ALL ".join(source), facts)

@@ -1,6 +1,6 @@
 """Questions about who holds what: the catalogue, how far a change is, and what was held when."""
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -8,7 +8,7 @@ from django.db import connection
 from django.db.models import Count, QuerySet
 from django.db.models.expressions import RawSQL
 
-from products.models import AccessChange, BulkChange, BulkChangeBatch, Mode, Product, ProductAccess, SelectionDraft
+from products.models import AccessChange, BulkChange, Product, ProductAccess, SelectionDraft
 from users.models import Capability, User
 from users.queries import can
 
@@ -29,26 +29,6 @@ def selection_draft(owner: Any, *, now: datetime) -> SelectionDraft:
     """Return the owner's ticks, an unsaved empty draft if there are none or they have expired."""
     fresh = SelectionDraft.objects.filter(owner=owner, touched_at__gt=now - SelectionDraft.LIFETIME).first()
     return fresh or SelectionDraft(owner=owner, touched_at=now)
-
-
-# What a user holds afterwards, as SQL over `products`; `target` says the same in Python.
-TARGET = {
-    Mode.REPLACE: "(%(wanted)s::int[] | (products & %(preserved)s::int[]))",
-    Mode.ADD: "(products | %(wanted)s::int[])",
-    Mode.REMOVE: "(products - %(wanted)s::int[])",
-}
-
-
-def target(held: Iterable[int], *, mode: str, wanted: Iterable[int], preserved: Iterable[int]) -> frozenset[int]:
-    """Return what a user who holds `held` holds after a change (rule B1); the same as TARGET says in SQL."""
-    held, wanted = frozenset(held), frozenset(wanted)
-    match mode:
-        case Mode.REPLACE:
-            return wanted | (held & frozenset(preserved))
-        case Mode.ADD:
-            return held | wanted
-        case _:
-            return held - wanted
 
 
 def unfinished() -> QuerySet[BulkChange]:
@@ -77,30 +57,55 @@ def visible_changes(actor: Any) -> QuerySet[BulkChange]:
     return BulkChange.objects.filter(actor=actor) if can(actor, Capability.ASSIGN_PRODUCTS) else BulkChange.objects.none()
 
 
-def failed_batches(change: BulkChange) -> QuerySet[BulkChangeBatch]:
-    """Return the batches of a change that could not be applied."""
-    return change.batches.filter(state=BulkChangeBatch.State.FAILED).order_by("n")
-
-
 def skipped_by_reason(change: BulkChange) -> dict[str, int]:
     """Return how many users a change left alone, by `BulkChangeSkip.Reason`."""
     return dict(change.skips.values_list("reason").annotate(users=Count("*")).order_by("reason"))
 
 
-def moved_by_product(change: BulkChange) -> dict[int, tuple[int, int]]:
-    """Return (how many gained it, how many lost it) by product id, from the history of a change."""
+def may_steer(actor: Any, change: BulkChange) -> bool:
+    """Return whether the actor may pause, resume, cancel and retry this change: their own, or any if they see them all."""
+    own = change.actor_id == getattr(actor, "pk", None)
+    return can(actor, Capability.ASSIGN_PRODUCTS) and (own or can(actor, Capability.VIEW_CHANGES))
+
+
+def moves(change: BulkChange) -> dict[int, tuple[int, int, int]]:
+    """Return (how many gained it, how many lost it, how many onboarding emails that owed) by product id, so far."""
+    found = change.moves.order_by("product__position", "product_id")
+    return {product: tuple(counts) for product, *counts in found.values_list("product_id", "gained", "lost", "onboarding")}  # type: ignore[misc]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How quickly a running change goes on."""
+
+    rate: float  # users a second, over its last batches
+    seconds_left: int | None  # None while that cannot be told
+
+
+def progress(change: BulkChange, *, now: datetime) -> Progress:
+    """Return how quickly a change went over its last ten batches, and how long the rest takes at that rate."""
+    done = change.batches.filter(done_at__isnull=False).order_by("-done_at").values_list("done_at", "size")[:10]
+    if not done:
+        return Progress(rate=0, seconds_left=None)
+    since = done[len(done) - 1][0] if len(done) > 1 else change.requested_at
+    users = sum(size for _at, size in (done[: len(done) - 1] if len(done) > 1 else done))
+    rate = users / max((now - since).total_seconds(), 0.001)
+    return Progress(rate=rate, seconds_left=round(change.not_reached / rate) if rate else None)
+
+
+def not_reached(change: BulkChange, *, after: int = 0, limit: int = 50) -> list[int]:
+    """Return the ids of users whom a cancelled change did not reach, those after this one."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT product, count(*) FILTER (WHERE gained), count(*) FILTER (WHERE NOT gained) FROM (
-                SELECT unnest(after - before) AS product, true AS gained FROM products_accesschange WHERE change_id = %(change)s
-                UNION ALL
-                SELECT unnest(before - after), false FROM products_accesschange WHERE change_id = %(change)s
-            ) moves GROUP BY product ORDER BY product
+            SELECT id FROM (
+                SELECT user_ids FROM products_bulkchangebatch WHERE change_id = %s AND state = 'CANCELLED' AND last_user > %s
+                ORDER BY first_user LIMIT %s
+            ) batches, unnest(user_ids) AS id WHERE id > %s ORDER BY id LIMIT %s
             """,
-            {"change": change.pk},
+            [change.pk, after, limit, after, limit],
         )
-        return {product: (gained, lost) for product, gained, lost in cursor}
+        return [row[0] for row in cursor]
 
 
 def timeline(user: User) -> QuerySet[AccessChange]:

@@ -17,6 +17,10 @@ class NotAllowed(ChangeRefused):
     """The actor may not set products, or not these."""
 
 
+class NotNow(ChangeRefused):
+    """What was asked for does not go with the state that the change is in now."""
+
+
 class NobodySelected(ChangeRefused):
     """The selection finds no user."""
 

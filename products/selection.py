@@ -5,25 +5,32 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
 
+from django.core.exceptions import EmptyResultSet
 from django.db.models import QuerySet
 
-from products.models import SelectionDraft
+from products.models import AccessChange, SelectionDraft
 from users.models import User
 from users.queries import UserFilter, users_matching, visible_to
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Ticked users (`ids`), or everyone the filter and search find, minus `ids`, the ones unticked since."""
+    """Ticked users (`ids`), or everyone the filter and search find, minus `ids`, the ones unticked since.
+
+    For an undo: everyone whom the change `undoes` changed.
+    """
 
     everyone: bool = False
     filter: UserFilter = field(default_factory=UserFilter)
     ids: tuple[int, ...] = ()
     draft: str = ""  # the id of the draft it was read from
+    undoes: int | None = None
 
     def users(self, actor: Any, *, now: datetime) -> QuerySet[User]:
         """Return the selected users within the actor's scope, whatever was posted (rule S3)."""
         users = visible_to(actor)
+        if self.undoes is not None:
+            return users.filter(id__in=AccessChange.objects.filter(change=self.undoes).values("user"))
         if not self.everyone:
             return users.filter(id__any=list(self.ids))
         users = users_matching(users, self.filter, now=now)
@@ -35,13 +42,15 @@ class Selection:
 
     def as_json(self) -> dict[str, Any]:
         """Return the selection's description for the record: the filter, or how many were ticked; ids are frozen in batches."""
+        if self.undoes is not None:
+            return {"undoes": self.undoes}
         if self.everyone:
             return {"everyone": True, "filter": self.filter.as_dict(), "unticked": len(self.ids)}
         return {"everyone": False, "ticked": len(self.ids)}
 
     def as_asked(self) -> Any:
         """Return what a form asks for: a draft by its id (it is emptied once applied), or the selection itself."""
-        return self.draft or [self.everyone, self.filter.as_dict(), self.ids]
+        return self.draft or self.undoes or [self.everyone, self.filter.as_dict(), self.ids]
 
     @classmethod
     def of_draft(cls, draft: SelectionDraft) -> Self:
@@ -53,3 +62,12 @@ class Selection:
     def of(cls, user_ids: Iterable[int]) -> Self:
         """Return the selection of these users."""
         return cls(ids=tuple(sorted(set(user_ids))))
+
+
+def as_sql(users: QuerySet[User, Any]) -> tuple[str, tuple[Any, ...]]:
+    """Return a queryset of ids as SQL with its parameters, to be part of a larger statement."""
+    try:
+        sql, params = users.query.sql_with_params()
+    except EmptyResultSet:
+        return "SELECT NULL::integer AS id WHERE false", ()
+    return sql, tuple(params)

@@ -11,7 +11,7 @@ import pytest
 from django.db import connection
 
 from notifications.models import Notification
-from products import actions, history, queries
+from products import actions, history, queries, running
 from products.batch import LostClaim
 from products.models import AccessChange, BulkChange, BulkChangeBatch, Mode, ProductAccess, Seat, Source
 from tests.factories import NOW, change, give, held_by, ids, limit, make_user
@@ -180,19 +180,19 @@ def test_a_worker_whose_lease_ran_out_does_not_apply_its_batch(committed_db, set
     settings.BULK_AT_ONCE = 0
     admin, grace = make_user(role=Role.ADMIN), make_user()
     made = change(admin, [grace], "rescue")
-    slow = actions._claim(made)
+    slow = running._claim(made)
     made.batches.update(lease_until=NOW.replace(year=2020))
     run_to_the_end(made)
 
     assert slow is not None
     with pytest.raises(LostClaim):
-        actions._apply_claimed(made, slow)
+        running._apply_claimed(made, slow)
     assert AccessChange.objects.count() == 1
 
 
-def test_a_user_who_can_never_be_changed_holds_only_their_batch_back(committed_db, settings, owner_connection):
-    settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE = 0, 3
-    admin, users = make_user(role=Role.ADMIN), [make_user() for _ in range(6)]
+def test_a_user_who_can_never_be_changed_is_found_and_all_others_are_changed(committed_db, settings, owner_connection):
+    settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE = 0, 25
+    admin, users = make_user(role=Role.ADMIN), [make_user() for _ in range(50)]
     owner_connection.execute(
         f"""
         CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''poison''; END';
@@ -202,20 +202,26 @@ def test_a_user_who_can_never_be_changed_holds_only_their_batch_back(committed_d
     )
     owner_connection.commit()
     made = change(admin, users, "rescue")
-    made.batches.update(attempts=actions.ATTEMPTS - 1)
     run_to_the_end(made)
 
     made.refresh_from_db()
-    assert (made.state, made.changed, made.skipped) == (BulkChange.State.FAILED, 3, 3)
-    assert "poison" in queries.failed_batches(made).get().error
-    assert queries.skipped_by_reason(made) == {"FAILED": 3}
+    assert (made.state, made.changed, made.skipped) == (BulkChange.State.FAILED, 49, 1)
+    found = made.skips.get()
+    assert (found.user_id, found.reason, found.detail) == (users[4].pk, "FAILED", "poison")
+
+    owner_connection.execute("DROP TRIGGER poison ON products_productaccess")
+    owner_connection.commit()
+    run_to_the_end(actions.retry_failed(actor=admin, change_id=made.pk))
+    made.refresh_from_db()
+    assert (made.state, made.changed, made.skipped) == (BulkChange.State.FINISHED, 50, 0)
 
 
-def test_a_failed_batch_waits_longer_each_time(committed_db, settings, owner_connection):
+def test_a_batch_that_the_database_cannot_do_now_waits_longer_each_time(committed_db, settings, owner_connection):
     settings.BULK_AT_ONCE = 0
     made = change(make_user(role=Role.ADMIN), [make_user()], "rescue")
     owner_connection.execute(
-        "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''poison''; END';"
+        "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN RAISE EXCEPTION ''not now'' USING ERRCODE = ''lock_not_available''; END';"
         "CREATE TRIGGER poison BEFORE UPDATE ON products_productaccess FOR EACH ROW EXECUTE FUNCTION poison()"
     )
     owner_connection.commit()

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.models import Notification
-from products import actions, previews, queries
+from products import actions, previews, queries, running
 from products.models import TICKED_MODES, AccessChange, BulkChange, BulkChangeSkip, Mode, Product, ProductAccess, Seat
 from products.selection import Selection
 from tests.factories import NOW, change, give, held_by, ids, limit, make_group, make_user, product
@@ -384,14 +384,17 @@ def test_a_batch_under_lease_is_left_to_its_worker(admin, in_batches):
     assert run(made).changed == 3
 
 
-def test_a_batch_that_ends_its_worker_at_each_attempt_is_given_up(admin, in_batches):
+def test_a_batch_that_ends_its_worker_at_each_attempt_is_split_until_one_user_is_left_who_does(admin, in_batches):
     users = [make_user() for _ in range(4)]
     made = change(admin, users, "rescue")
-    made.batches.filter(n=0).update(attempts=actions.CLAIMS)  # claimed so often, and never heard of again
+    made.batches.filter(n=0).update(attempts=running.CLAIMS)  # claimed so often, and never heard of again
+    assert actions.advance_bulk_change(change_id=made.pk, now=NOW) is actions.Step.MORE
+    made.batches.filter(first_user=users[1].pk, state="WAITING").update(attempts=running.CLAIMS)
     run(made)
 
-    assert (made.state, made.changed, made.skipped) == (BulkChange.State.FAILED, 1, 3)
-    assert queries.skipped_by_reason(made) == {"FAILED": 3}
+    assert (made.state, made.changed, made.skipped) == (BulkChange.State.FAILED, 3, 1)
+    assert made.skips.get().user_id == users[1].pk
+    assert queries.skipped_by_reason(made) == {"FAILED": 1}
 
 
 def test_a_batch_costs_the_same_for_few_and_many(admin, settings):

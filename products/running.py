@@ -1,0 +1,219 @@
+"""How a bulk change runs: its next batch, what becomes of a batch that fails, and its end."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from enum import Enum
+
+from django.db import DatabaseError, OperationalError, connection, transaction
+from django.db.models import F
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from products.batch import LostClaim, apply_batch
+from products.models import BulkChange, BulkChangeBatch, BulkChangeSkip, Product
+from products.queries import out_of_reach
+from users.models import Capability
+from users.queries import can
+
+logger = logging.getLogger(__name__)
+
+TRIES = 3  # of a transaction that the database asks to repeat (deadlock, serialization)
+ATTEMPTS = 5  # of a batch that the database cannot do now
+CLAIMS = 8  # of a batch, counted before the work, so that one that kills its worker ends too
+LEASE = "10 seconds"  # of a batch; what counts is the wait for its locks, for once it has them nobody can take it over
+PARTS = 10  # into which a batch that fails is split, until the users are found who cannot be changed
+FEW_FAILURES = 3  # of frozen batches: fewer never pause a change
+MANY_FAILURES = 20  # one in so many pauses it
+DISK_FULL = ("53100", "58030")  # disk_full, io_error
+
+
+class Step(Enum):
+    """What is left after a batch."""
+
+    MORE = "more"  # the next batch can run at once
+    WAIT = "wait"  # nothing can run now: another worker is at it, or an earlier overlapping change comes first
+    OVER = "over"  # finished, paused, cancelled or unknown
+
+
+def advance_bulk_change(*, change_id: int, now: datetime) -> Step:
+    """Apply one batch of a bulk change, in one transaction, and return what is left. Safe at any time, by several at once."""
+    change = BulkChange.objects.filter(pk=change_id).select_related("actor").first()
+    if change is None or change.state != BulkChange.State.RUNNING:
+        return Step.OVER
+    assert change.actor is not None
+    if why := _reduced(change):
+        return _pause(change, why)
+    batch = _claim(change)
+    if batch is None:
+        return Step.OVER if _finish(change, now=now) else Step.WAIT
+    if batch.attempts > CLAIMS:
+        return _divide(batch, "The worker ended at each attempt.")
+    try:
+        retrying(lambda: _apply_claimed(change, batch))
+    except LostClaim:
+        return Step.MORE
+    except DatabaseError as error:
+        if connection.connection is None or connection.connection.closed:
+            raise
+        return _failed(change, batch, error)
+    return Step.OVER if _finish(change, now=now) else Step.MORE
+
+
+def _reduced(change: BulkChange) -> str:
+    """Return why the actor may no longer make this change, or nothing: capabilities are read again at each batch (rule B12)."""
+    actor = change.actor
+    if not can(actor, Capability.ASSIGN_PRODUCTS):
+        return _("%(name)s may no longer set products.") % {"name": actor}
+    if lost := out_of_reach(actor) - set(change.preserved):
+        product = Product.objects.get(pk=min(lost)).name
+        return _("%(name)s may no longer grant or remove %(product)s.") % {"name": actor, "product": product}
+    return ""
+
+
+def _claim(change: BulkChange) -> BulkChangeBatch | None:
+    """Take the next batch under lease, its attempt counted before the work; None if there is none to take now.
+
+    Earlier changes come first wherever the ranges of users overlap (rule B8).
+    """
+    found = BulkChangeBatch.objects.raw(
+        f"""
+        UPDATE products_bulkchangebatch
+        SET attempts = attempts + 1, lease_until = clock_timestamp() + interval '{LEASE}'
+        WHERE id = (
+            SELECT b.id FROM products_bulkchangebatch b
+            WHERE b.change_id = %s AND b.state = 'WAITING' AND (b.lease_until IS NULL OR b.lease_until < clock_timestamp())
+            AND NOT EXISTS (
+                SELECT FROM products_bulkchange c JOIN products_bulkchangebatch e ON e.change_id = c.id
+                WHERE c.state = 'RUNNING' AND c.id < b.change_id
+                AND e.state = 'WAITING' AND e.first_user <= b.last_user AND e.last_user >= b.first_user
+            )
+            ORDER BY b.n LIMIT 1 FOR UPDATE SKIP LOCKED
+        )
+        RETURNING id, change_id, n, first_user, last_user, depth, size, attempts
+        """,
+        [change.pk],
+    )
+    return next(iter(found), None)
+
+
+def _apply_claimed(change: BulkChange, batch: BulkChangeBatch) -> None:
+    assert change.actor is not None
+    with transaction.atomic():
+        apply_batch(change, batch, actor=change.actor, all_or_nothing=False)
+
+
+def _failed(change: BulkChange, batch: BulkChangeBatch, error: DatabaseError) -> Step:
+    """Let a batch wait that the database cannot do now, divide one that it refuses; pause when that is no accident."""
+    words, state = str(error).strip(), getattr(error.__cause__, "sqlstate", None) or ""
+    logger.warning("batch_failed", extra={"change": change.pk, "batch": batch.n, "attempt": batch.attempts, "error": words})
+    if state in DISK_FULL:
+        _put_off(batch, words, seconds=0)
+        return _pause(change, _("The database has no room left: %(words)s") % {"words": words.partition("\n")[0]})
+    if isinstance(error, OperationalError) and batch.attempts < ATTEMPTS:
+        _put_off(batch, words, seconds=2**batch.attempts)
+        return Step.WAIT
+    if batch.depth == 0 and (why := _too_many_failures(change, words)):
+        _put_off(batch, words, seconds=0)
+        return _pause(change, why)
+    return _divide(batch, words)
+
+
+def _put_off(batch: BulkChangeBatch, words: str, *, seconds: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE products_bulkchangebatch SET error = %s, lease_until = clock_timestamp() + make_interval(secs => %s) "
+            "WHERE id = %s AND attempts = %s AND state = 'WAITING'",
+            [words, seconds, batch.pk, batch.attempts],
+        )
+
+
+def _too_many_failures(change: BulkChange, words: str) -> str:
+    """Count a frozen batch that failed; return why to pause once more than one in twenty did: that is not the users' fault."""
+    BulkChange.objects.filter(pk=change.pk).update(failures=F("failures") + 1)
+    failures = BulkChange.objects.values_list("failures", flat=True).get(pk=change.pk)
+    frozen = change.batches.filter(depth=0).count()
+    if failures < FEW_FAILURES or failures * MANY_FAILURES <= frozen:
+        return ""
+    return ngettext(
+        "%(failures)s of %(frozen)s batch failed. The database said: %(words)s",
+        "%(failures)s of %(frozen)s batches failed. The database said: %(words)s",
+        frozen,
+    ) % {"failures": failures, "frozen": frozen, "words": words.partition("\n")[0]}
+
+
+def _pause(change: BulkChange, why: str) -> Step:
+    running = BulkChange.objects.filter(pk=change.pk, state=BulkChange.State.RUNNING)  # and not finished by another worker
+    running.update(state=BulkChange.State.PAUSED, state_reason=why, state_by=None)
+    return Step.OVER
+
+
+def _divide(batch: BulkChangeBatch, words: str) -> Step:
+    """Split a batch that fails into smaller ones; the one user left in the end is listed as not changed, with the reason."""
+    with transaction.atomic():
+        change = BulkChange.objects.select_for_update().get(pk=batch.change_id)
+        mine = BulkChangeBatch.objects.filter(pk=batch.pk, attempts=batch.attempts, state=BulkChangeBatch.State.WAITING)
+        state = BulkChangeBatch.State.SPLIT if batch.size > 1 else BulkChangeBatch.State.FAILED
+        if not mine.update(state=state, lease_until=None, error=words):
+            return Step.MORE
+        with connection.cursor() as cursor:
+            if batch.size > 1:
+                cursor.execute(SPLIT, {"batch": batch.pk, "change": change.pk, "size": -(-batch.size // PARTS)})
+            else:
+                skip = BulkChangeSkip(change=change, user_id=batch.first_user, reason=BulkChangeSkip.Reason.FAILED)
+                skip.detail = words.partition("\n")[0]
+                BulkChangeSkip.objects.bulk_create([skip], ignore_conflicts=True)
+                BulkChange.objects.filter(pk=change.pk).update(skipped=F("skipped") + 1)
+    return Step.MORE
+
+
+SPLIT = """
+INSERT INTO products_bulkchangebatch (change_id, n, user_ids, first_user, last_user, depth)
+SELECT %(change)s, last.n + part, array_agg(user_id ORDER BY user_id), min(user_id), max(user_id), depth + 1 FROM (
+    SELECT b.depth, user_id, (place - 1) / %(size)s + 1 AS part
+    FROM products_bulkchangebatch b, unnest(b.user_ids) WITH ORDINALITY ids (user_id, place) WHERE b.id = %(batch)s
+) parts, (SELECT max(n) AS n FROM products_bulkchangebatch WHERE change_id = %(change)s) last
+GROUP BY last.n, part, depth ORDER BY part
+"""
+
+
+def _finish(change: BulkChange, *, now: datetime) -> bool:
+    """Conclude the change if no batch is left and return whether it is over."""
+    with transaction.atomic():
+        change = BulkChange.objects.select_for_update().get(pk=change.pk)
+        if change.state != BulkChange.State.RUNNING:
+            return True
+        if change.batches.filter(state=BulkChangeBatch.State.WAITING).exists():
+            return False
+        conclude(change, now=now)
+        return True
+
+
+def conclude(change: BulkChange, *, now: datetime) -> None:
+    """Give back what is still reserved and say how the change ended."""
+    with connection.cursor() as cursor:
+        for product_id, reserved in change.reservations.order_by("product_id").values_list("product_id", "reserved"):
+            cursor.execute("UPDATE products_seat SET reserved = reserved - %s WHERE product_id = %s", [reserved, product_id])
+    change.reservations.all().delete()
+    ended = set(change.batches.filter(state__in=("FAILED", "CANCELLED")).values_list("state", flat=True))
+    change.state = (
+        BulkChange.State.CANCELLED
+        if BulkChangeBatch.State.CANCELLED in ended
+        else BulkChange.State.FAILED
+        if ended
+        else BulkChange.State.FINISHED
+    )
+    change.finished_at = now
+    change.save(update_fields=["state", "finished_at"])
+
+
+def retrying[T](work: Callable[[], T]) -> T:
+    """Do the work again when the database asks for it (deadlock, serialization), unless it is part of a larger transaction."""
+    for tries_left in reversed(range(TRIES)):
+        try:
+            return work()
+        except OperationalError as error:
+            repeatable = getattr(error.__cause__, "sqlstate", None) in ("40P01", "40001")
+            if not (repeatable and tries_left) or connection.in_atomic_block:
+                raise
+    raise AssertionError("unreachable")

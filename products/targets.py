@@ -1,0 +1,108 @@
+"""What a user holds after a change, as SQL: of everyone whose access a change sets, and of whom a product is granted.
+
+Everything is said of `a`, a row of products_productaccess; for an undo also of `h`, the row of the history that it takes back.
+Parameters are named: wanted and preserved (product ids), undoes (the change that is undone), first and last (a range of users).
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.db import connection
+
+from products.models import BulkChange, Mode
+
+# What a user holds afterwards, as SQL over `products`; `target` says the same in Python.
+TARGET: Mapping[str, str] = {
+    Mode.REPLACE: "(%(wanted)s::int[] | (products & %(preserved)s::int[]))",
+    Mode.ADD: "(products | %(wanted)s::int[])",
+    Mode.REMOVE: "(products - %(wanted)s::int[])",
+    Mode.UNDO: "h.before",
+}
+# Whose access is set: of everyone, but an undo only of those who hold what the undone change wrote (rule B10).
+ONLY_WHERE: Mapping[str, str] = {
+    Mode.UNDO: "h.change_id = %(undoes)s AND h.user_id BETWEEN %(first)s AND %(last)s "
+    "AND h.user_id = a.user_id AND h.after = a.products",
+}
+BESIDE: Mapping[str, str] = {Mode.UNDO: "products_accesschange h"}
+EVERYBODY = {"first": 0, "last": 2**31 - 1}
+
+
+def target(held: Iterable[int], *, mode: str, wanted: Iterable[int], preserved: Iterable[int]) -> frozenset[int]:
+    """Return what a user who holds `held` holds after a change (rule B1); the same as TARGET says in SQL."""
+    held, wanted = frozenset(held), frozenset(wanted)
+    match mode:
+        case Mode.REPLACE:
+            return wanted | (held & frozenset(preserved))
+        case Mode.ADD:
+            return held | wanted
+        case _:
+            return held - wanted
+
+
+def facts_of(change: BulkChange) -> dict[str, Any]:
+    """Return the parameters that the SQL of a change takes, for users of all ids."""
+    return {"wanted": change.products, "preserved": change.preserved, "undoes": change.undoes_id, **EVERYBODY}
+
+
+def rows(mode: str) -> str:
+    """Return the FROM and WHERE of those whom a change of this mode sets; a condition on `a` may follow with AND."""
+    tables = ", ".join(["products_productaccess a", *([BESIDE[mode]] if mode in BESIDE else [])])
+    return f"FROM {tables} WHERE {ONLY_WHERE.get(mode, 'true')}"
+
+
+def granted(mode: str, product: str) -> str:
+    """Return the condition that a change grants a product; `product` is SQL."""
+    return f"(NOT a.products @> ARRAY[{product}]::int[] AND {TARGET[mode]} @> ARRAY[{product}]::int[])"
+
+
+# Seats: who gets one while there are some. All or nothing per user, in the order in which users were added (rule B9).
+
+
+def seats_needed(
+    mode: str, facts: Mapping[str, Any], products: Iterable[int], among: str, without: str = "false"
+) -> dict[int, int]:
+    """Return how many users a change grants each of these products. `among` is a condition on `a`, `without` who is left out."""
+    ids = list(products)
+    if not ids:
+        return {}
+    counts = ", ".join(f"count(*) FILTER (WHERE {granted(mode, str(product))})" for product in ids)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {counts} {rows(mode)} AND {among} AND NOT ({without})", facts)
+        return dict(zip(ids, cursor.fetchone(), strict=True))
+
+
+def left_out(mode: str, facts: Mapping[str, Any], free: Mapping[int, int], among: str) -> str:
+    """Return the condition on `a` of those who get no seat when so many are free of each product; "false" when all get one.
+
+    Whoever needs a product that is used up keeps what they have, and takes no seat of another product from those after them.
+    So the products are rationed in the order in which they run out: before the first who is left out, nobody is.
+    """
+    cuts: dict[int, int] = {}
+    while found := _first_without(mode, facts, {p: n for p, n in free.items() if p not in cuts}, among, _beyond(mode, cuts)):
+        user, product = min(found)
+        cuts[product] = user
+    return _beyond(mode, cuts)
+
+
+def _beyond(mode: str, cuts: Mapping[int, int]) -> str:
+    parts = [f"a.user_id >= {user} AND {granted(mode, str(product))}" for product, user in cuts.items()]
+    return " OR ".join(f"({part})" for part in parts) or "false"
+
+
+def _first_without(
+    mode: str, facts: Mapping[str, Any], free: Mapping[int, int], among: str, without: str
+) -> list[tuple[int, int]]:
+    """Return (user, product) for each product: the first user, beside those left out already, for whom no seat is left."""
+    short = [
+        product for product, needed in seats_needed(mode, facts, free, among, without).items() if needed > max(free[product], 0)
+    ]
+    found = []
+    with connection.cursor() as cursor:
+        for product in short:
+            cursor.execute(
+                f"SELECT a.user_id {rows(mode)} AND {among} AND {granted(mode, str(product))} AND NOT ({without}) "
+                f"ORDER BY a.user_id OFFSET {max(free[product], 0)} LIMIT 1",
+                facts,
+            )
+            found.append((cursor.fetchone()[0], product))
+    return found
