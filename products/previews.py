@@ -1,25 +1,17 @@
-"""What a bulk change would do to the users selected for it, before it is applied (rule B3).
-
-The selected users are read once and grouped by the set that they hold; what a choice would do to them follows without asking again.
-"""
+"""What a bulk change would do to the users selected for it, before it is applied (rule B3)."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import reduce
-from operator import xor
 from typing import Any
 
-from django.db import connection, models
-from django.db.models import Count, F, Func, Q, QuerySet, Value
-from django.db.models.expressions import RawSQL
+from django.db.models import Count, Q
 
-from products.models import Mode, Product, ProductAccess
-from products.queries import catalogue, out_of_reach
-from products.selection import Selection, as_sql
-from products.targets import TARGET, granted, left_out, target
-from users.models import User
+from products.models import Mode, ProductAccess
+from products.queries import catalogue
+from products.selection import Selection
+from products.targets import target
 from users.queries import changeable_by
 
 
@@ -38,23 +30,21 @@ class SeatNeed:
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """What a bulk change would do to the selected users; dictionaries are by product id, without zeros."""
+    """What a bulk change would do to the selected users (rule B3); dictionaries are by product id, without zeros."""
 
     selected: int = 0
-    mark: int = 0  # who they are, as one number
     outranking: int = 0  # skipped: they have a higher role than the acting admin
-    left_out: int = 0  # skipped: no seat is left for them
     changed: int = 0
     unchanged: int = 0
     suspending: int = 0  # become Suspended
     restoring: int = 0  # come back from Suspended
-    kept: int = 0  # would become Suspended, but keep a product that the actor may not take from them
+    kept: int = 0  # would become Suspended, but keep a preserved product
     holding: Mapping[int, int] = field(default_factory=dict)  # how many hold it now
     gains: Mapping[int, int] = field(default_factory=dict)
     losses: Mapping[int, int] = field(default_factory=dict)
     change_emails: int = 0
     onboarding_emails: Mapping[int, int] = field(default_factory=dict)
-    seats: tuple[SeatNeed, ...] = ()  # as if nobody were left out
+    seats: tuple[SeatNeed, ...] = ()
 
     @property
     def changeable(self) -> int:
@@ -67,34 +57,68 @@ class Preview:
         return [need for need in self.seats if need.missing]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Users who hold the same set: how many, and how many of them have had each product with an onboarding email."""
-
-    users: int
-    had: Mapping[int, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Composition:
-    """Those of the selected users whom the actor may change, by the set that they hold; and how many there are besides."""
-
-    groups: Mapping[frozenset[int], Group]
-    outranking: int = 0
-    mark: int = 0
-
-    @property
-    def users(self) -> int:
-        return sum(group.users for group in self.groups.values())
-
-    def without(self, others: "Composition") -> "Composition":
-        """Return the composition of those who are not among these others."""
-        nobody = Group(users=0, had={})
-        groups = {
-            held: Group(
-                users=group.users - (gone := others.groups.get(held, nobody)).users,
-                had={product: had - gone.had.get(product, 0) for product, had in group.had.items()},
-            )
-            for held, group in self.groups.items()
-        }
-        return replace(self, groups=groups)
+def preview(
+    selection: Selection,
+    *,
+    actor: Any,
+    mode: str,
+    wanted: Iterable[int],
+    preserved: Iterable[int],
+    notify: bool,
+    now: datetime,
+) -> Preview:
+    """Return what the change would do now, in one aggregate pass over the selection, grouped by the sets that users hold."""
+    wanted, preserved = frozenset(wanted), frozenset(preserved)
+    products = {product.id: product for product in catalogue()}
+    welcoming = [product_id for product_id in wanted if product_id in products and products[product_id].onboarding]
+    users = selection.users(actor, now=now)
+    changeable = users.filter(changeable_by(actor))
+    groups: Iterable[Any] = (
+        ProductAccess.objects.filter(user__in=changeable.values("id"))
+        .values("products")
+        .annotate(
+            count=Count("*"),
+            **{f"new_{product_id}": Count("user_id", filter=~Q(ever__contains=[product_id])) for product_id in welcoming},
+        )
+        .order_by()
+    )
+    count: Counter[str] = Counter()
+    holding: Counter[int] = Counter()
+    gains: Counter[int] = Counter()
+    losses: Counter[int] = Counter()
+    onboarding: Counter[int] = Counter()
+    for group in groups:
+        held, size = frozenset(group["products"]), group["count"]
+        after = target(held, mode=mode, wanted=wanted, preserved=preserved)
+        count["changeable"] += size
+        holding.update(dict.fromkeys(held, size))
+        if after == held:
+            continue
+        count["changed"] += size
+        count["suspending"] += size if not after else 0
+        count["restoring"] += size if not held else 0
+        count["kept"] += size if after and not wanted and mode == Mode.REPLACE else 0
+        gains.update(dict.fromkeys(after - held, size))
+        losses.update(dict.fromkeys(held - after, size))
+        for product_id in (after - held).intersection(welcoming):
+            onboarding[product_id] += group[f"new_{product_id}"]
+    selected = users.count() if changeable_by(actor) else count["changeable"]
+    return Preview(
+        selected=selected,
+        outranking=selected - count["changeable"],
+        changed=count["changed"],
+        unchanged=count["changeable"] - count["changed"],
+        suspending=count["suspending"],
+        restoring=count["restoring"],
+        kept=count["kept"],
+        holding=holding,
+        gains=gains,
+        losses=losses,
+        change_emails=count["changed"] if notify else 0,
+        onboarding_emails=+onboarding,
+        seats=tuple(
+            SeatNeed(product_id=product.id, needed=gains[product.id], free=seat.seats - seat.used - seat.reserved)
+            for product in products.values()
+            if gains[product.id] and (seat := product.seat).seats is not None
+        ),
+    )
