@@ -126,12 +126,12 @@ CREATE TEMPORARY TABLE bench_names (
     first_names text[] NOT NULL, last_names text[] NOT NULL, first_words text[] NOT NULL, last_words text[] NOT NULL
 )
 """
-ADD_NAMES = """
-WITH names AS (SELECT %s::int AS place, %s AS language, %s AS domain, %s AS time_zone, %s::text[] AS first, %s::text[] AS last)
-INSERT INTO bench_names SELECT place, language, domain, time_zone, first, last,
-    ARRAY(SELECT regexp_replace(users_fold(name), '[^a-z]+', '-', 'g') FROM unnest(first) WITH ORDINALITY AS t(name, i) ORDER BY i),
-    ARRAY(SELECT regexp_replace(users_fold(name), '[^a-z]+', '-', 'g') FROM unnest(last) WITH ORDINALITY AS t(name, i) ORDER BY i)
-FROM names
+WORDS = (
+    "ARRAY(SELECT regexp_replace(users_fold(name), '[^a-z]+', '-', 'g') FROM unnest({}) WITH ORDINALITY AS t(name, n) ORDER BY n)"
+)
+ADD_NAMES = f"""
+INSERT INTO bench_names SELECT place, language, domain, time_zone, first, last, {WORDS.format("first")}, {WORDS.format("last")}
+FROM (SELECT %s::int AS place, %s AS language, %s AS domain, %s AS time_zone, %s::text[] AS first, %s::text[] AS last) names
 """
 # Some names and some groups are far more frequent than others; `power` is what makes them so.
 PERSON = """

@@ -1,0 +1,65 @@
+"""What every part of the bench works with: how many users, and copies of the organisation to change."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import psycopg
+
+from benchmarks.servers import clone
+from tests.database import Database, use
+from tests.processes import Broker, Worker
+
+TEMPLATE = "organisation"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One run: `repeat` times each, on copies of an organisation of `users`."""
+
+    home: Path
+    superuser: str
+    broker: Broker
+    users: int
+    repeat: int
+
+    @property
+    def some(self) -> int:
+        """How many users are "10,000 of them": fewer when there are not ten times as many."""
+        return min(10_000, self.users // 10)
+
+    @contextmanager
+    def fresh(self) -> Iterator[Database]:
+        """Yield a copy of the organisation as it was at first, on which Django and processes started meanwhile work."""
+        with clone(self.superuser, TEMPLATE, "bench") as database, use(database), patch.dict(os.environ, database.environment):
+            yield database
+
+    @contextmanager
+    def worker(self) -> Iterator[Worker]:
+        """Yield a Celery worker as `make run` starts it, on the copy in use; nothing waits in its queue."""
+        self.broker.empty()
+        with Worker(self.home, concurrency=2) as worker:
+            yield worker
+
+    def tell(self, line: str) -> None:
+        """Say how far it is."""
+        print(f"  {line}", flush=True)
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Return how many seconds `work` takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def settle(database: Database, *tables: str) -> None:
+    """Do what autovacuum and the checkpointer would have done by now, so that the next measurement does not pay for the last."""
+    with psycopg.connect(database.superuser, autocommit=True) as server:
+        server.execute(f"VACUUM (ANALYZE) {', '.join(tables)}")
+        server.execute("CHECKPOINT")
