@@ -230,13 +230,8 @@ def _welcoming(change: BulkChange) -> list[int]:
 
 def _owe_emails(change: BulkChange, facts: dict[str, Any]) -> None:
     """Owe a change email to everyone changed, unless switched off, and an onboarding email for every first-ever activation."""
-    source = []
     if change.notify:
-        source.append(f"SELECT user_id, 'CHANGE', change_id FROM products_accesschange WHERE {RECORDED}")
+        notifications.queue("CHANGE", f"SELECT user_id, change_id FROM products_accesschange WHERE {RECORDED}", facts, anew=True)
     if facts["welcoming"]:
-        source.append(
-            "SELECT user_id, 'ONBOARDING', product FROM products_accesschange, "
-            f"unnest(first & %(welcoming)s::int[]) AS product WHERE {RECORDED}"
-        )
-    if source:
-        notifications.queue(" UNION ALL ".join(source), facts)
+        welcomed = "products_accesschange, unnest(first & %(welcoming)s::int[]) AS product"
+        notifications.queue("ONBOARDING", f"SELECT user_id, product FROM {welcomed} WHERE {RECORDED}", facts)

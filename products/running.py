@@ -82,17 +82,18 @@ def _claim(change: BulkChange) -> BulkChangeBatch | None:
         SET attempts = attempts + 1, lease_until = clock_timestamp() + interval '{LEASE}'
         WHERE id = (
             SELECT b.id FROM products_bulkchangebatch b
-            WHERE b.change_id = %s AND b.state = 'WAITING' AND (b.lease_until IS NULL OR b.lease_until < clock_timestamp())
+            WHERE b.change_id = %(change)s AND b.state = 'WAITING'
+            AND (b.lease_until IS NULL OR b.lease_until < clock_timestamp())
             AND NOT EXISTS (
                 SELECT FROM products_bulkchange c JOIN products_bulkchangebatch e ON e.change_id = c.id
-                WHERE c.state = 'RUNNING' AND c.id < b.change_id
+                WHERE c.state = 'RUNNING' AND c.id < %(change)s
                 AND e.state = 'WAITING' AND e.first_user <= b.last_user AND e.last_user >= b.first_user
             )
             ORDER BY b.n LIMIT 1 FOR UPDATE SKIP LOCKED
         )
         RETURNING id, change_id, n, first_user, last_user, depth, size, attempts
         """,
-        [change.pk],
+        {"change": change.pk},
     )
     return next(iter(found), None)
 

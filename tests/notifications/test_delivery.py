@@ -41,8 +41,9 @@ POISON += ["gr😀ce@people.example", "<grace@people.example>", "grace@people..e
 def owe(*users: User, kind: str = "ONBOARDING", code: str = "meeting") -> int:
     """Owe each user an onboarding email for a product."""
     return actions.queue(
-        "SELECT unnest(%(users)s::int[]), %(kind)s, %(product)s::bigint",
-        {"users": [user.pk for user in users], "kind": kind, "product": product(code).pk},
+        kind,
+        "SELECT unnest(%(users)s::int[]), %(product)s::bigint",
+        {"users": [user.pk for user in users], "product": product(code).pk},
     )
 
 
@@ -78,7 +79,7 @@ class TestOwing:
         users = [make_user() for _ in range(30)]
 
         with django_assert_num_queries(1):
-            actions.queue("SELECT unnest(%(users)s::int[]), 'CHANGE', 1::bigint", {"users": [user.pk for user in users]})
+            actions.queue("CHANGE", "SELECT unnest(%(users)s::int[]), 1::bigint", {"users": [user.pk for user in users]})
 
     def test_an_unknown_kind_is_refused_loudly(self) -> None:
         with pytest.raises(Exception, match="lane"), transaction.atomic():
@@ -294,7 +295,7 @@ class TestDelivery:
 
     def test_a_user_who_is_gone_fails_with_words(self, smtp_script: ScriptedServer) -> None:
         grace = make_user()
-        actions.queue("SELECT 2000000000, 'ONBOARDING', %(product)s::bigint", {"product": product("meeting").pk})
+        actions.queue("ONBOARDING", "SELECT 2000000000, %(product)s::bigint", {"product": product("meeting").pk})
         owe(grace)
 
         deliver()
