@@ -9,10 +9,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 APPS = ["users", "notifications", "products", "admin_console"]  # each may import those before it
 ROOMS = {  # inside of an app, each room may import those before it
-    "users": ["models", "queries", "actions", "sheets", "imports", "reading_room", "admin", "apps"],
+    "users": ["models", "plans", "queries", "actions", "sheets", "imports", "reading_room", "admin", "apps"],
     "notifications": ["models", "queries", "emails", "smtp", "outbox", "sink", "actions", "tasks", "admin", "apps"],
     "products": [
-        "models", "selection", "history", "targets", "queries", "reports", "previews", "refusals", "batch", "running", "actions", "imports",
+        "models", "selection", "history", "targets", "queries", "reports", "previews", "refusals", "previewed", "batch", "running", "actions", "imports",
         "tasks", "emails", "admin", "apps"
     ],
 }  # fmt: skip

@@ -8,10 +8,11 @@ from urllib.parse import urlencode
 
 from django.conf import settings
 from django.db import connection, models
-from django.db.models import Case, Q, QuerySet, Value, When
+from django.db.models import Case, Func, Q, QuerySet, Value, When
+from django.db.models.functions import Concat
 from django.utils.translation import gettext_lazy as _
 
-from users.models import CAPABILITIES, Capability, GroupMembership, Role, User, UserGroup, fold
+from users.models import CAPABILITIES, Capability, GroupMembership, LastSeen, Role, User, UserGroup, fold
 
 # Roles whose users a Manager may not change: they outrank them.
 OUTRANKING_MANAGERS = (Role.ADMIN, Role.SUPER_ADMIN, Role.SUPPORT)
@@ -48,12 +49,17 @@ def visible_to(actor: Any) -> QuerySet[User]:
 
     A Manager sees the members of the groups they manage, subgroups included; nobody when none is set.
     """
+    return User.objects.filter(scope_of(actor))
+
+
+def scope_of(actor: Any) -> Q:
+    """Return the condition on a user, or on the row of another table that has a user's id as its own, that the actor may see them."""
     if not can(actor, Capability.VIEW_USERS):
-        return User.objects.none()
+        return Q(pk__in=[])
     if actor.role != Role.MANAGER:
-        return User.objects.all()
+        return Q()
     managed = with_subgroups(actor.managed_groups.values_list("id", flat=True))
-    return User.objects.filter(id__in=GroupMembership.objects.filter(group__in=managed).values("user"))
+    return Q(pk__in=GroupMembership.objects.filter(group__id__any=managed).values("user"))
 
 
 def changeable_by(actor: Any) -> Q:
@@ -95,16 +101,22 @@ def visible_groups(actor: Any) -> list[tuple[int, str]]:
 
 def with_status(users: QuerySet[User], *, now: datetime) -> QuerySet[User]:
     """Return the users with `status` (a Status value) and `seen_at` (when last seen, or None) on each."""
-    long_ago = now - timedelta(days=settings.INACTIVE_AFTER_DAYS)
-    return users.annotate(
-        seen_at=models.F("last_seen__at"),
-        status=Case(
-            When(product_access__suspended=True, then=Value(Status.SUSPENDED)),
-            When(last_seen__at__isnull=True, then=Value(Status.INVITED)),
-            When(last_seen__at__lt=long_ago, then=Value(Status.INACTIVE)),
-            default=Value(Status.ACTIVE),
-        ),
+    return users.annotate(seen_at=models.F("last_seen__at"), status=status_of(now))
+
+
+def status_of(now: datetime) -> Case:
+    """Return the status of a user of a query, as an expression."""
+    return Case(
+        When(product_access__suspended=True, then=Value(Status.SUSPENDED)),
+        When(last_seen__at__isnull=True, then=Value(Status.INVITED)),
+        When(last_seen__at__lt=long_ago(now), then=Value(Status.INACTIVE)),
+        default=Value(Status.ACTIVE),
     )
+
+
+def long_ago(now: datetime) -> datetime:
+    """Return the moment before which a user must have been last seen to be Inactive."""
+    return now - timedelta(days=settings.INACTIVE_AFTER_DAYS)
 
 
 class InvalidFilter(ValueError):
@@ -187,24 +199,82 @@ class UserFilter:
         return bool(self.as_dict())
 
 
+# Fewer letters than these are looked for where a word begins: both ways are answered by the index of three-letter pieces.
+FRAGMENT_LETTERS = 3
+_WORD_BEGINS = "(^|[ -/:-@[-`{-~\n])"
+
+
 def users_matching(users: QuerySet[User], wanted: UserFilter, *, now: datetime) -> QuerySet[User]:
     """Return those of the users whom the filter and the search find. Never more than `users`: the scope comes first."""
+    return users.filter(_matching(wanted, now=now))
+
+
+def accesses_matching[Access: models.Model](accesses: QuerySet[Access], wanted: UserFilter, *, now: datetime) -> QuerySet[Access]:
+    """Return those of the rows of product access whose users the filter and the search find: the same condition, seen from there.
+
+    To go through narrow rows is much quicker than to go through users, who need not be looked at for most filters.
+    """
+    return accesses.filter(_matching(wanted, now=now, user="user__", access=""))
+
+
+def _matching(wanted: UserFilter, *, now: datetime, user: str = "", access: str = "product_access__") -> Q:
+    """Return the condition on what a filter asks for, given the paths to a user's columns and to those of their access.
+
+    Whatever else it looks at is found by the user's id, so that it may stand in a query of either table.
+    """
+    found = Q()
     if wanted.search:
-        users = users.filter(search_key__contains=fold(Value(wanted.search)))
+        found &= _searched(wanted.search, user)
     if wanted.group:
-        in_groups: Any = Q(id__in=GroupMembership.objects.filter(group__in=with_subgroups(wanted.group)).values("user"))
+        in_groups = GroupMembership.objects.filter(group__id__any=with_subgroups(wanted.group))
+        in_a_group = Q(pk__in=in_groups.values("user"))
         if 0 in wanted.group:
-            in_groups |= ~models.Exists(GroupMembership.objects.filter(user=models.OuterRef("pk")))
-        users = users.filter(in_groups)
-    if wanted.role:
-        users = users.filter(role__in=wanted.role)
+            in_a_group |= ~models.Exists(GroupMembership.objects.filter(user=models.OuterRef("pk")))
+        found &= in_a_group
+    if wanted.role and user and Role.MEMBER in wanted.role:  # nearly all are Members: look for who is not
+        others = User.objects.filter(pk=models.OuterRef("pk"), role__in={*Role.values} - {*wanted.role})
+        found &= ~models.Exists(others)
+    elif wanted.role:
+        found &= Q((f"{user}role__in", wanted.role))
     if wanted.language:
-        users = users.filter(language__in=wanted.language)
+        found &= Q((f"{user}language__in", wanted.language))
     if wanted.product:
         held = Q()
         for product in wanted.product:
-            held |= Q(product_access__products__contains=[product]) if product else Q(product_access__suspended=True)
-        users = users.filter(held)
+            held |= Q((f"{access}products__contains", [product])) if product else Q((f"{access}suspended", True))
+        found &= held
     if wanted.status:
-        users = with_status(users, now=now).filter(Q(status__in=wanted.status))
-    return users
+        found &= having_status(wanted.status, access, now=now)
+    return found
+
+
+def _searched(search: str, user: str) -> Q:
+    """Return the condition that finds a fragment; fewer than three letters are found at the beginning of words."""
+    if len(search) >= FRAGMENT_LETTERS or not search[0].isalnum():
+        return Q((f"{user}search_key__contains", fold(Value(search))))
+    special, escape = Value(r"([][\\.^$*+?(){}|])"), Value(r"\\\1")
+    literal = Func(fold(Value(search)), special, escape, Value("g"), function="regexp_replace", output_field=models.TextField())
+    return Q((f"{user}search_key__regex", Concat(Value(_WORD_BEGINS), literal, output_field=models.TextField())))
+
+
+def having_status(statuses: Iterable[str], access: str = "product_access__", *, now: datetime) -> Q:
+    """Return the condition that a user has one of these statuses: who holds products has theirs by when they were last seen."""
+    wanted = set(statuses)
+    seen = LastSeen.objects.filter(user=models.OuterRef("pk"))
+    holding = Q((f"{access}suspended", False))
+    match sorted(wanted - {Status.SUSPENDED}):
+        case []:
+            return Q((f"{access}suspended", True))
+        case [Status.ACTIVE]:
+            holding &= models.Exists(seen.filter(at__gte=long_ago(now)))
+        case [Status.INACTIVE]:
+            holding &= models.Exists(seen.filter(at__lt=long_ago(now)))
+        case [Status.INVITED]:
+            holding &= ~models.Exists(seen)
+        case [Status.ACTIVE, Status.INACTIVE]:
+            holding &= models.Exists(seen)
+        case [Status.ACTIVE, Status.INVITED]:
+            holding &= ~models.Exists(seen.filter(at__lt=long_ago(now)))
+        case [Status.INACTIVE, Status.INVITED]:
+            holding &= ~models.Exists(seen.filter(at__gte=long_ago(now)))
+    return holding | Q((f"{access}suspended", True)) if Status.SUSPENDED in wanted else holding

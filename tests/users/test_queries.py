@@ -64,7 +64,10 @@ def cast() -> None:
         ("Weiß", {"Jürgen"}),
         ("+news", {"Jürgen"}),
         ("%", {"Anna"}),
-        ("0%", {"Anna"}),
+        ("0%", set()),  # fewer than three letters are found where a word begins
+        ("10", {"Anna"}),
+        ("s.", set()),
+        ("z.", {"Zoë"}),
         ("_", {"José"}),
         ("e_o", {"José"}),
         ("\\", {"Ann\\a"}),

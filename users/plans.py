@@ -1,0 +1,47 @@
+"""How PostgreSQL is to go about a question on many users, where its own guess may be far off: settings of one transaction."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from django.db import OperationalError, connection, transaction
+from psycopg.errors import QueryCanceled
+
+# Follow the index that has the order, look each user up, and stop as soon as there are enough: never sort or hash a table.
+WALK = {
+    **dict.fromkeys(
+        ("enable_hashjoin", "enable_mergejoin", "enable_sort", "enable_seqscan", "enable_bitmapscan", "enable_hashagg"), "off"
+    ),
+    "enable_material": "off",
+    "enable_memoize": "off",
+    "max_parallel_workers_per_gather": "0",
+}
+# Go through whole tables, with both hands and room to hash them.
+SWEEP = {"work_mem": "64MB", "parallel_setup_cost": "100", "parallel_tuple_cost": "0.01"}
+LONGEST = "5s"
+
+
+class TookTooLong(Exception):
+    """The question was given up after LONGEST, so that one list cannot hold up the console."""
+
+
+@contextmanager
+def planned(plan: Mapping[str, str]) -> Iterator[None]:
+    """Ask the questions inside with these settings, for no longer than LONGEST each. Raises TookTooLong."""
+    settings = {**plan, "statement_timeout": LONGEST}
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            read = ", ".join(f"current_setting('{name}')" for name in settings)
+            cursor.execute(f"SELECT {read}")
+            before = dict(zip(settings, cursor.fetchone(), strict=True))
+            _set(cursor, settings)
+            yield
+            _set(cursor, before)  # the transaction may be part of a longer one
+    except OperationalError as error:
+        if isinstance(error.__cause__, QueryCanceled):
+            raise TookTooLong from error
+        raise
+
+
+def _set(cursor: object, settings: Mapping[str, str]) -> None:
+    calls = ", ".join("set_config(%s, %s, true)" for _name in settings)
+    cursor.execute(f"SELECT {calls}", [word for pair in settings.items() for word in pair])  # type: ignore[attr-defined]
