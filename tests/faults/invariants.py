@@ -100,7 +100,7 @@ RULES = {
         SELECT format('change %s says %s, found %s', c.id, said, found) FROM products_bulkchange c
         LEFT JOIN (
             SELECT change_id, count(*) AS targets, count(*) FILTER (WHERE state = 'DONE') AS done,
-                count(*) FILTER (WHERE skipped IS NOT NULL) AS skipped,
+                count(*) FILTER (WHERE skipped IS NOT NULL AND state IN ('DONE', 'FAILED')) AS skipped,
                 count(*) FILTER (WHERE skipped IS NOT NULL AND state = 'DONE') AS skipped_in_done
             FROM target GROUP BY change_id
         ) t ON t.change_id = c.id
@@ -138,7 +138,7 @@ RULES = {
             OR EXISTS (SELECT FROM products_bulkchangebatch b WHERE b.change_id = c.id AND b.state = 'WAITING')
             OR (c.state <> 'CANCELLED' AND c.changed + c.unchanged + c.skipped <> c.targets)
             OR c.changed + c.unchanged + c.skipped + (
-                SELECT count(*) FROM target t WHERE t.change_id = c.id AND t.state = 'CANCELLED' AND t.skipped IS NULL
+                SELECT count(*) FROM target t WHERE t.change_id = c.id AND t.state = 'CANCELLED'
             ) <> c.targets
         )
     """,
@@ -200,9 +200,15 @@ class Witness:
 
 def breaches(owner: str) -> list[str]:
     """Return what is not as it must be, a few examples of each rule, in one snapshot of the database; `owner` is a conninfo."""
-    found = []
     with psycopg.connect(owner) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        return breaches_seen_by(connection)
+
+
+def breaches_seen_by(connection: psycopg.Connection) -> list[str]:
+    """Return the same as this connection sees it, its own transaction included."""
+    found = []
+    with connection.transaction(force_rollback=True):
         connection.execute(TARGET)
         connection.execute("SET LOCAL search_path = pg_temp, public")
         rules = dict(RULES)
@@ -211,7 +217,6 @@ def breaches(owner: str) -> list[str]:
         for rule, question in rules.items():
             for (example,) in connection.execute(f"SELECT * FROM ({question}) breach LIMIT 3"):
                 found.append(f"{rule}: {example}")
-        connection.rollback()
     return found
 
 

@@ -1,0 +1,273 @@
+"""A whole console that tests break on purpose: its organisation, its processes, its broker, and browsers that post to it."""
+
+import contextlib
+import http.client
+import os
+import random
+import re
+import shutil
+import signal
+import tempfile
+import time
+import urllib.parse
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+import redis
+from django.db import connections
+from django.utils import timezone
+from psycopg.conninfo import make_conninfo
+
+from admin_console.embedded import sockets_folder
+from products import tasks
+from products.models import BulkChange
+from products.selection import Selection
+from tests import factories
+from tests.database import Database
+from tests.faults.invariants import Witness, assert_invariants
+from tests.processes import Console, free_port, wait_until
+from users.models import User
+
+LONG = os.environ.get("FAULTS") == "long"
+PASSWORD = "correct horse battery staple"
+# What a console may take to go on, and how long a change may show as running after the last of its workers died.
+RESUMED, RUNNING = 15, 30
+# What is killed, and how to tell it: a part of the command, and whether the launcher itself started it.
+KINDS: Mapping[str, tuple[str, bool]] = {
+    "worker": ("-m celery", True),
+    "pool child": ("-m celery", False),
+    "web": ("-m admin_console.web", True),
+    "web child": ("-m admin_console.web", False),
+    "postmaster": ("bin/postgres", True),
+    "broker": ("valkey-server", True),
+}
+
+
+class House:
+    """A console started by its one command, with an organisation of the test's making. A context manager."""
+
+    def __init__(self) -> None:
+        # Not pytest's folder: PostgreSQL's account may not enter it when we are root.
+        home = Path(tempfile.mkdtemp(prefix="admin console faults "))
+        home.chmod(0o755)
+        sockets = sockets_folder(home)
+        # Nobody listens at that port, so emails stay owed: they are not what is looked at here, and sending them takes its time.
+        mail = {"EMAIL_HOST": "127.0.0.1", "EMAIL_PORT": free_port()}
+        self.console = Console(home, DEMO_USERS="0", ADMIN_PASSWORD=PASSWORD, BULK_AT_ONCE="10", BULK_BATCH_SIZE="10", **mail)
+        self.database = Database("console", make_conninfo(host=str(sockets), dbname="console", user="postgres"))
+        self._valkey = sockets / "valkey.sock"
+        self.broker_url = f"redis+socket://{self._valkey}"
+        self.resumed_after: defaultdict[str, list[float]] = defaultdict(list)
+
+    def __enter__(self) -> "House":
+        try:
+            self.console.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.console.process and self.console.process.poll() is None:
+            self.console.end(signal.SIGKILL)
+        while ours := self.console.processes():
+            for number in ours:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
+            time.sleep(0.1)
+        shutil.rmtree(self.console.home, ignore_errors=True)
+
+    # Its organisation
+
+    def rows(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:
+        """Run a statement as the owner of the tables, in a connection of its own, and return its rows."""
+        with psycopg.connect(self.database.owner, connect_timeout=5) as connection:
+            found = connection.execute(sql, params)
+            return found.fetchall() if found.description else []
+
+    def people(self, number: int, *codes: str) -> list[int]:
+        """Return the ids of so many new users who hold these products."""
+        made = self.rows(
+            "INSERT INTO users_user (email, password) SELECT gen_random_uuid() || '@tests.example', '' "
+            "FROM generate_series(1, %s) RETURNING id",
+            number,
+        )
+        ids = sorted(row[0] for row in made)
+        if codes:
+            held = factories.ids(*codes)
+            self.rows("UPDATE products_productaccess SET products = %s, ever = %s WHERE user_id = ANY(%s)", held, held, ids)
+        return ids
+
+    def ask(self, actor: User, user_ids: Collection[int], *codes: str, **asked: Any) -> BulkChange:
+        """Ask for a change as a page does, and ring for it."""
+        made = factories.change(actor, [], *codes, selection=Selection.of(user_ids), now=timezone.now(), **asked)
+        tasks.ring_for(made)
+        return made
+
+    # How far it is
+
+    def done(self, *changes: BulkChange) -> int:
+        """Return how many batches of these changes are done."""
+        wanted = [made.pk for made in changes]
+        return int(
+            self.rows("SELECT count(*) FROM products_bulkchangebatch WHERE state = 'DONE' AND change_id = ANY(%s)", wanted)[0][0]
+        )
+
+    def over(self, *changes: BulkChange) -> bool:
+        """Return whether all these changes are over."""
+        wanted = [made.pk for made in changes]
+        return not self.rows(
+            "SELECT id FROM products_bulkchange WHERE state NOT IN ('FINISHED', 'FAILED', 'CANCELLED') AND id = ANY(%s)", wanted
+        )
+
+    def settled(self, *changes: BulkChange, seconds: float = 60, state: str = "FINISHED") -> None:
+        """Wait until these changes are over, and assert that they ended in this state and that every invariant holds."""
+        wait_until(lambda: self.over(*changes), seconds, "the end of the changes")
+        for made in changes:
+            made.refresh_from_db()
+        assert [(made.state, made.state_reason) for made in changes] == [(state, "")] * len(changes)
+        self.assert_well()
+
+    def assert_well(self, context: str = "") -> None:
+        """Assert every invariant of the database, as it is now."""
+        assert_invariants(self.database.owner, context)
+
+    def witness(self) -> Witness:
+        """Remember what everybody holds now."""
+        return Witness(self.database.owner)
+
+    def waits_for_a_lock(self) -> bool:
+        """Return whether a process of the console waits for a lock that another transaction holds."""
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE usename = 'console' AND wait_event_type = 'Lock'"
+        with psycopg.connect(self.database.superuser) as connection:  # The owner does not see what others wait for.
+            return connection.execute(waiting).fetchone() is not None
+
+    def resumes(self, *changes: BulkChange, after: str, done: int, since: float) -> None:
+        """Wait until one of these changes goes on from so many done batches, at most so long after the death of a process."""
+
+        def goes_on() -> bool:
+            try:
+                return self.done(*changes) > done or self.over(*changes)
+            except psycopg.OperationalError:  # PostgreSQL was killed.
+                return False
+
+        wait_until(goes_on, RESUMED - (time.monotonic() - since), f"going on after the death of {after}")
+        self.resumed_after[after].append(time.monotonic() - since)
+
+    # Its processes
+
+    def processes(self, kind: str) -> list[int]:
+        """Return the numbers of the processes of a kind (see KINDS)."""
+        part, by_launcher = KINDS[kind]
+        launcher = self.console.process
+        assert launcher
+        return [
+            number
+            for number, command in self.console.processes().items()
+            if part in command and (_parent(number) == launcher.pid) == by_launcher
+        ]
+
+    def kill(self, kind: str, chance: random.Random) -> float:
+        """Kill one process of a kind, as kill -9 does, and return from when on it is to be healed.
+
+        With the launcher everything ends, and it is started again, as an operator would.
+        """
+        if kind == "launcher":
+            self.console.end(signal.SIGKILL)
+            wait_until(lambda: self.console.processes() == {}, 30, "the end of what the launcher started")
+            connections.close_all()
+            self.console.start()
+            return time.monotonic()
+        wait_until(lambda: self.processes(kind), 15, f"a {kind} to kill")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(chance.choice(self.processes(kind)), signal.SIGKILL)
+        if kind == "postmaster":
+            connections.close_all()
+        return time.monotonic()
+
+    # Its broker
+
+    def broker(self) -> redis.Redis:
+        """Return a client of its broker."""
+        return redis.Redis(unix_socket_path=str(self._valkey), socket_timeout=2)
+
+    @contextlib.contextmanager
+    def hung_broker(self) -> Iterator[None]:
+        """Let the broker neither answer nor end inside the block."""
+        (number,) = self.processes("broker")
+        os.kill(number, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(number, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def full_broker(self) -> Iterator[None]:
+        """Let the broker refuse to take anything inside the block, for want of memory."""
+        with self.broker() as client:
+            client.config_set("maxmemory", 1)
+            try:
+                yield
+            finally:
+                client.config_set("maxmemory", 0)
+
+
+def _parent(number: int) -> int:
+    try:
+        return int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+class Answer(NamedTuple):
+    """What a page answered."""
+
+    status: int
+    location: str  # to which it leads, if to another page
+    text: str
+
+
+class Visitor:
+    """An admin who signed in to a console and posts its forms over HTTP, again when no answer came, as people do."""
+
+    def __init__(self, house: House, email: str) -> None:
+        self._at = ("127.0.0.1", int(house.console.port))
+        self._cookies: dict[str, str] = {}
+        self._token = ""
+        self.insists("/accounts/login/")
+        assert self.insists("/accounts/login/", login=email, password=PASSWORD).status == 302
+        self.insists("/users/")
+
+    def fetch(self, path: str, **fields: Any) -> Answer:
+        """Get a page, or post a form when there are fields."""
+        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self._cookies.items())}
+        body = None
+        if fields:
+            headers |= {"Content-Type": "application/x-www-form-urlencoded", "Referer": f"http://127.0.0.1:{self._at[1]}{path}"}
+            body = urllib.parse.urlencode({"csrfmiddlewaretoken": self._token, **fields}, doseq=True)
+        connection = http.client.HTTPConnection(*self._at, timeout=20)
+        try:
+            connection.request("POST" if fields else "GET", path, body, headers)
+            answer = connection.getresponse()
+            text = answer.read().decode()
+        finally:
+            connection.close()
+        for cookie in answer.headers.get_all("Set-Cookie", []):
+            name, _, value = cookie.partition(";")[0].partition("=")
+            self._cookies[name] = value
+        if found := re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', text):
+            self._token = found[1]
+        return Answer(answer.status, answer.headers.get("Location", ""), text)
+
+    def insists(self, path: str, **fields: Any) -> Answer:
+        """Fetch until an answer comes that is none of a server in trouble."""
+        until = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                if (answer := self.fetch(path, **fields)).status < 500:
+                    return answer
+            assert time.monotonic() < until, f"no answer to {path} for 30 s"
+            time.sleep(0.05)
