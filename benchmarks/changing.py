@@ -8,7 +8,7 @@ from pathlib import Path
 
 from django.utils import timezone
 
-from products.actions import request_bulk_change
+from products.actions import request_bulk_change, request_undo
 from products.models import BulkChange, Mode, Product
 from products.selection import Selection
 from products.tasks import ring_for
@@ -56,6 +56,18 @@ def replace(selection: Selection, products: Iterable[int], *, notify: bool) -> R
             confirmed=confirmed,
         )
     )
+
+
+def undo(change: BulkChange) -> Run:
+    """Undo a change by one of its own, silently, and wait until a worker has done so."""
+    found = run(
+        lambda: request_undo(
+            actor=admin(), change=change, notify=False, key=uuid.uuid4(), reason="", now=timezone.now(), confirmed=change.changed
+        )
+    )
+    if found.change.changed != change.changed:
+        raise AssertionError(f"The undo changed {found.change.changed} of {change.changed} users")
+    return found
 
 
 def run(request: Callable[[], BulkChange]) -> Run:

@@ -8,7 +8,7 @@ from django.test.utils import override_settings
 
 from benchmarks.bench import Bench, settle
 from benchmarks.bound import Bound, bound_of
-from benchmarks.changing import ids_of, peak_memory, replace
+from benchmarks.changing import ids_of, peak_memory, replace, undo
 from benchmarks.report import Figure, at_most, seconds
 from products.selection import Selection
 from users.models import User
@@ -32,6 +32,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
     yield _against_the_bound("Replace for everyone, emails owed", took["with emails"], bounds["with emails"], 2.0)
     yield _against_the_bound("Replace for everyone, no emails", took["silent"], bounds["silent"], 1.5)
     yield _against_the_change("The same change again, nothing to do", took["again"], took["silent"], 0.1)
+    yield _against_the_change("Undo of everyone", took["undo"], took["silent"], 2.0)
     yield _growth(bench, took)
     yield _memory(bench, peaks)
 
@@ -45,14 +46,15 @@ def _with_emails(bench: Bench, took: dict[str, list[float]], bounds: dict[str, l
 
 
 def _silently(bench: Bench, took: dict[str, list[float]], bounds: dict[str, list[Bound]], peaks: dict[str, list[float]]) -> None:
-    with bench.fresh() as database:
-        with bench.worker() as worker:
-            run = replace(EVERYONE, ids_of(*SILENT), notify=False)
-            took["silent"].append(run.seconds)
-            peaks["everyone"].append(peak_memory(worker))
-            settle(database, *TABLES)
-            took["again"].append(replace(EVERYONE, ids_of(*SILENT), notify=False).seconds)
+    with bench.fresh() as database, bench.worker() as worker:
+        run = replace(EVERYONE, ids_of(*SILENT), notify=False)
+        took["silent"].append(run.seconds)
+        peaks["everyone"].append(peak_memory(worker))
+        settle(database, *TABLES)
+        took["again"].append(replace(EVERYONE, ids_of(*SILENT), notify=False).seconds)
         bounds["silent"].append(bound_of(run, database))
+        settle(database, *TABLES)
+        took["undo"].append(undo(run.change).seconds)
 
 
 def _some(bench: Bench, took: dict[str, list[float]], peaks: dict[str, list[float]]) -> None:

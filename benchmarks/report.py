@@ -38,7 +38,9 @@ def at_least(value: float, limit: float, unit: str = "") -> dict[str, Any]:
 def seconds(measured: Sequence[float] | float) -> str:
     """Return a time, or the median of several, as it is read."""
     value = measured if isinstance(measured, int | float) else median(measured)
-    return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.1f} ms"
+    if value >= 1:
+        return f"{value:.2f} s"
+    return f"{value * 1e3:.1f} ms" if value >= 1e-3 else f"{value * 1e6:.1f} µs"
 
 
 def percentile(measured: Iterable[float], share: float) -> float:
