@@ -1,5 +1,5 @@
 # Each of these works on a bare machine with Python 3.12 or newer, as root or as a plain user.
-.PHONY: run test lint lock
+.PHONY: run test browser faults lint lock
 
 # Start the whole console; Ctrl-C stops it. Images that forbid bytecode would have each of its processes compile everything anew.
 run:
@@ -8,6 +8,14 @@ run:
 # Run the tests, the browser journeys included; `make test ARGS="-k seats"` runs some.
 test:
 	@bin/bootstrap dev && bin/get-chromium && .venv/bin/python -m pytest -n 2 $(ARGS)
+
+# Only the browser journeys.
+browser:
+	@bin/bootstrap dev && bin/get-chromium && .venv/bin/python -m pytest tests/journeys $(ARGS)
+
+# The long version of the faults: 220 processes killed, everything hung for longer. FAULTS_SEED=… repeats the random points of a run.
+faults:
+	@bin/bootstrap dev && FAULTS=long .venv/bin/python -m pytest tests/faults -s --durations=0 $(ARGS)
 
 lint:
 	@bin/bootstrap dev

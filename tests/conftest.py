@@ -69,7 +69,7 @@ def pytest_configure_node(node: Any) -> None:
 
 # What these start is dear and shared by their tests: each is run by one of pytest-xdist's processes, and first. (Its own way of
 # saying so, `--dist loadgroup`, does nothing with pytest 9.2.)
-TOGETHER = ("tests/journeys/", "tests/console/test_run_console.py")
+TOGETHER = ("tests/journeys/", "tests/faults/", "tests/console/test_run_console.py")
 
 
 @pytest.hookimpl(optionalhook=True)
