@@ -14,11 +14,11 @@ from django.conf import settings
 from django.db import DatabaseError, OperationalError, connection, transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from products import history
 from products.batch import apply_batch, skip_out_of_reach, skip_seatless
 from products.models import BulkChange, BulkChangeBatch, BulkChangeSkip, Mode, Product, SeatReservation, SelectionDraft, Source
+from products.previewed import refuse_if_others
 from products.previews import SeatNeed
 from products.queries import may_steer, out_of_reach, visible_changes
 from products.refusals import (
@@ -36,7 +36,7 @@ from products.refusals import (
 )
 from products.running import Step, advance_bulk_change, conclude, retrying
 from products.selection import Selection, as_sql
-from products.targets import EVERYBODY, facts_of, seats_needed
+from products.targets import EVERYBODY, WHY_NOT_BACK, facts_of, seats_needed
 from users.models import Capability, Role, User
 from users.queries import UserFilter, can, visible_to
 
@@ -147,13 +147,15 @@ def request_bulk_change(
     now: datetime,
     source: Source = Source.CONSOLE,
     expected: int | None = None,
+    mark: int | None = None,
     confirmed: int | None = None,
     until_full: bool = False,
 ) -> BulkChange:
     """Make one bulk change of the selected users' products and return it: finished if it is small, else frozen and ready to run.
 
-    `expected` is the number of users that the preview showed; `confirmed` the number that the admin typed, for a change above the
-    threshold. Short of seats it is refused, or, `until_full`, whoever gets none in the order of being added is left out.
+    `expected` and `mark` are how many users, and who, the preview showed; `confirmed` is the number that the admin typed, for a
+    change above the threshold. Short of seats it is refused, or, `until_full`, whoever gets none in the order of being added is
+    left out.
     The same actor and key give the same change. Raises a ChangeRefused, having applied nothing.
     """
     ticked = sorted(set(products))
@@ -165,7 +167,7 @@ def request_bulk_change(
     def intend() -> Intent:
         return check_intent(actor=actor, products=ticked, mode=mode)
 
-    return _requested(change, selection, asked, intend, expected=expected, confirmed=confirmed)
+    return _requested(change, selection, asked, intend, expected=expected, mark=mark, confirmed=confirmed)
 
 
 def request_undo(
@@ -206,6 +208,7 @@ def _requested(
     intend: Callable[[], Intent],
     *,
     expected: int | None,
+    mark: int | None = None,
     confirmed: int | None,
 ) -> BulkChange:
     """Return the actor's change of this key: the one that is there, or else this one, begun."""
@@ -222,13 +225,21 @@ def _requested(
             if made.fingerprint != change.fingerprint:
                 raise KeyReused(_("This form was already used for another change. Open Manage products again."))
             if is_new:
-                _begin(made, selection, intend(), expected=expected, confirmed=confirmed)
+                _begin(made, selection, intend(), expected=expected, mark=mark, confirmed=confirmed)
             return made
 
     return retrying(attempt)
 
 
-def _begin(change: BulkChange, selection: Selection, intent: Intent, *, expected: int | None, confirmed: int | None) -> None:
+def _begin(
+    change: BulkChange,
+    selection: Selection,
+    intent: Intent,
+    *,
+    expected: int | None,
+    mark: int | None,
+    confirmed: int | None,
+) -> None:
     """Freeze a new change and do it at once if it is small, or set its seats aside."""
     actor, now = change.actor, change.requested_at
     assert actor is not None
@@ -236,19 +247,7 @@ def _begin(change: BulkChange, selection: Selection, intent: Intent, *, expected
     change.targets = _freeze(change, selection.users(actor, now=now))
     if not change.targets:
         raise NobodySelected(_("No users are selected. Tick some users first."))
-    if expected is not None and expected != change.targets:
-        raise SelectionChanged(
-            ngettext(
-                "The selection changed since the preview: it was for %(previewed)s, now %(found)s user is selected. "
-                "Look at the preview again, then apply.",
-                "The selection changed since the preview: it was for %(previewed)s, now %(found)s users are selected. "
-                "Look at the preview again, then apply.",
-                change.targets,
-            )
-            % {"previewed": expected, "found": change.targets},
-            previewed=expected,
-            found=change.targets,
-        )
+    refuse_if_others(change, selection, expected=expected, mark=mark)
     if change.targets > settings.BULK_CONFIRM_ABOVE and confirmed != change.targets:
         raise ConfirmationNeeded(
             _("This changes %(number)s users. Type that number to confirm.") % {"number": change.targets}, number=change.targets
@@ -310,12 +309,13 @@ def _reserve_seats(change: BulkChange, actor: User) -> None:
         return
     if actor.role == Role.MANAGER:
         skip_out_of_reach(change, actor=actor, **EVERYBODY)  # they need no seat
-    needed = seats_needed(change.mode, facts, free, FROZEN)
+    among = FROZEN if change.mode != Mode.UNDO else f"{FROZEN} AND {WHY_NOT_BACK} IS NULL"
+    needed = seats_needed(change.mode, facts, free, among)
     if any(needed[product] > free[product] for product in free):
         if not change.until_full:
             refuse_if_short(SeatNeed(product_id=p, needed=needed[p], free=free[p]) for p in free)
-        skip_seatless(change.mode, facts, free, FROZEN)
-        needed = seats_needed(change.mode, facts, free, FROZEN)
+        skip_seatless(change.mode, facts, free, among)
+        needed = seats_needed(change.mode, facts, free, among)
     reserved = [(product, needed[product]) for product in free if needed[product]]
     SeatReservation.objects.bulk_create(SeatReservation(change=change, product_id=p, reserved=n) for p, n in reserved)
     with connection.cursor() as cursor:

@@ -311,3 +311,11 @@ class SelectionDraft(models.Model):
     filter = models.JSONField(default=dict)  # users.queries.UserFilter.as_dict, when everyone
     ids = ArrayField(models.IntegerField(), default=list)  # ticked, or unticked since when everyone
     touched_at = models.DateTimeField(default=timezone.now)
+
+
+class PreviewedUsers(models.Model):
+    """Whom the owner of a draft saw the last preview for; apart from the draft, for there may be a million of them."""
+
+    draft = models.OneToOneField(SelectionDraft, on_delete=models.DB_CASCADE, primary_key=True, related_name="previewed")
+    mark = models.BigIntegerField()  # they as one number: `previewed.MARK`
+    user_ids = ArrayField(models.IntegerField())  # sorted

@@ -1,6 +1,7 @@
 """Why a bulk change is refused: the exceptions that `actions` raises, having applied nothing."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -37,12 +38,24 @@ class KeyReused(ChangeRefused):
     """The key was used for a change with other content (rule B4)."""
 
 
-class SelectionChanged(ChangeRefused):
-    """Other users are selected now than the preview showed (rule S4): `previewed` and `found` are their numbers."""
+@dataclass(frozen=True, kw_only=True)
+class Some:
+    """Some users: how many, and the ids of the first of them."""
 
-    def __init__(self, message: str, *, previewed: int, found: int) -> None:
+    count: int = 0
+    ids: Sequence[int] = ()
+
+
+class SelectionChanged(ChangeRefused):
+    """Others are selected now than the preview showed (rule S4): it was for `previewed`, and `found` are there.
+
+    `came` and `left` are who; nobody when that cannot be told.
+    """
+
+    def __init__(self, message: str, *, previewed: int, found: int, came: Some | None = None, left: Some | None = None) -> None:
         super().__init__(message)
         self.previewed, self.found = previewed, found
+        self.came, self.left = came or Some(), left or Some()
 
 
 class ConfirmationNeeded(ChangeRefused):
