@@ -36,7 +36,7 @@ from products.refusals import (
 )
 from products.running import Step, advance_bulk_change, conclude, retrying
 from products.selection import Selection, as_sql
-from products.targets import EVERYBODY, WHY_NOT_BACK, facts_of, seats_needed
+from products.targets import EVERYBODY, FROZEN, facts_of, seats_needed
 from users.models import Capability, Role, User
 from users.queries import UserFilter, can, visible_to
 
@@ -309,8 +309,7 @@ def _reserve_seats(change: BulkChange, actor: User) -> None:
         return
     if actor.role == Role.MANAGER:
         skip_out_of_reach(change, actor=actor, **EVERYBODY)  # they need no seat
-    among = FROZEN if change.mode != Mode.UNDO else f"{FROZEN} AND {WHY_NOT_BACK} IS NULL"
-    needed = seats_needed(change.mode, facts, free, among)
+    needed = seats_needed(change.mode, facts, free, FROZEN)
     if any(needed[product] > free[product] for product in free):
         if not change.until_full:
             refuse_if_short(SeatNeed(product_id=p, needed=needed[p], free=free[p]) for p in free)

@@ -13,10 +13,9 @@ from notifications import actions as notifications
 from products import history
 from products.models import BulkChange, BulkChangeBatch, Mode, Product, Source
 from products.previews import SeatNeed
-from products.queries import out_of_reach
 from products.refusals import refuse_if_short
 from products.selection import as_sql
-from products.targets import BESIDE, ONLY_WHERE, TARGET, facts_of, left_out, rows, seats_needed
+from products.targets import BESIDE, ONLY_WHERE, TARGET, WHY_NOT_BACK, Among, facts_of, left_out, rows, seats_needed
 from users.models import Role, User
 from users.queries import changeable_by, visible_to
 
@@ -25,7 +24,6 @@ from users.queries import changeable_by, visible_to
 LOCK = """
 SELECT coalesce(array_agg(user_id ORDER BY user_id)::text, '{{}}') FROM (
     SELECT a.user_id {rows} AND a.products <> {target}
-    AND a.user_id = ANY((SELECT user_ids FROM products_bulkchangebatch WHERE id = %(batch)s)::int[])
     ORDER BY a.user_id FOR NO KEY UPDATE OF a
 ) locked
 """
@@ -36,7 +34,8 @@ RETURNING size, (SELECT count(*) FROM products_productaccess a WHERE a.user_id =
 """
 # Batches of a change have no range of users in common.
 SKIPPED = "SELECT user_id FROM products_bulkchangeskip WHERE change_id = %(change)s AND user_id BETWEEN %(first)s AND %(last)s"
-MINE = f"a.user_id = ANY(%(mine)s::int[] - ARRAY({SKIPPED}))"
+MINE = Among(f"a.user_id = ANY(%(mine)s::int[] - ARRAY({SKIPPED}))")
+BATCH = Among("a.user_id = ANY((SELECT user_ids FROM products_bulkchangebatch WHERE id = %(batch)s)::int[])")
 UPDATE = """
 UPDATE products_productaccess a SET products = {target}, ever = a.ever | {target} {beside}
 WHERE {only_where} AND {mine} AND a.products <> {target}
@@ -80,7 +79,7 @@ def apply_batch(change: BulkChange, batch: BulkChangeBatch, *, actor: User, all_
     }
     mode, target = change.mode, TARGET[change.mode]
     with connection.cursor() as cursor:
-        cursor.execute(LOCK.format(rows=rows(mode), target=target), facts)
+        cursor.execute(LOCK.format(rows=rows(mode, BATCH), target=target), facts)
         (facts["mine"],) = cursor.fetchone()
         cursor.execute(CLAIMED, facts)
         claimed = cursor.fetchone()
@@ -90,7 +89,7 @@ def apply_batch(change: BulkChange, batch: BulkChangeBatch, *, actor: User, all_
         if present < targets or actor.role == Role.MANAGER:
             skip_out_of_reach(change, actor=actor, first=batch.first_user, last=batch.last_user)
         if mode == Mode.UNDO:
-            _skip_what_cannot_come_back(facts, actor)
+            _skip_what_cannot_come_back(facts)
         changed = suspended = restored = 0
         if facts["mine"] != "{}":
             if mode != Mode.REMOVE:
@@ -115,7 +114,9 @@ def apply_batch(change: BulkChange, batch: BulkChangeBatch, *, actor: User, all_
 def _set(change: BulkChange, facts: dict[str, Any], actor: User) -> int:
     """Give those locked, and not skipped since, what they shall hold; return how many."""
     beside = f"FROM {BESIDE[change.mode]}" if change.mode in BESIDE else ""
-    update = UPDATE.format(target=TARGET[change.mode], beside=beside, only_where=ONLY_WHERE.get(change.mode, "true"), mine=MINE)
+    update = UPDATE.format(
+        target=TARGET[change.mode], beside=beside, only_where=ONLY_WHERE.get(change.mode, "true"), mine=MINE.where
+    )
     with (
         history.acting(actor_id=actor.pk, change_id=change.pk, source=Source(change.source)),
         connection.cursor() as cursor,
@@ -151,24 +152,20 @@ def skip_out_of_reach(change: BulkChange, *, actor: User, first: int, last: int)
         )
 
 
-def _skip_what_cannot_come_back(facts: dict[str, Any], actor: User) -> None:
+def _skip_what_cannot_come_back(facts: dict[str, Any]) -> None:
     """Note the targets of an undo who changed again since, or who may not become what they were (rules B10, B12)."""
-    retired = list(Product.objects.filter(retired_at__isnull=False).values_list("id", flat=True))
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             INSERT INTO products_bulkchangeskip (change_id, user_id, reason)
             SELECT %(change)s, user_id, why FROM (
-                SELECT a.user_id, CASE
-                    WHEN a.products <> h.after THEN 'CHANGED_SINCE'
-                    WHEN ((h.before - h.after) | (h.after - h.before)) && %(locked)s::int[] THEN 'NOT_ALLOWED'
-                    WHEN (h.before - h.after) && %(retired)s::int[] THEN 'RETIRED' END AS why
+                SELECT a.user_id, {WHY_NOT_BACK} AS why
                 FROM products_accesschange h JOIN products_productaccess a USING (user_id)
                 WHERE h.change_id = %(undoes)s AND h.user_id BETWEEN %(first)s AND %(last)s AND a.products <> h.before
                 AND h.user_id = ANY((SELECT user_ids FROM products_bulkchangebatch WHERE id = %(batch)s)::int[])
             ) found WHERE why IS NOT NULL ON CONFLICT DO NOTHING
             """,
-            {**facts, "locked": list(out_of_reach(actor)), "retired": retired},
+            facts,
         )
 
 
@@ -205,13 +202,13 @@ def _take_seats(mode: str, facts: dict[str, Any], *, all_or_nothing: bool) -> No
                 cursor.execute(TAKE_RESERVED, {**facts, "product": product, "taken": taken})
 
 
-def skip_seatless(mode: str, facts: dict[str, Any], free: dict[int, int], among: str) -> None:
+def skip_seatless(mode: str, facts: dict[str, Any], free: dict[int, int], among: Among) -> None:
     """Leave out those for whom no seat is left, and note it (rule B9)."""
     out = left_out(mode, facts, free, among)
     with connection.cursor() as cursor:
         cursor.execute(
             f"INSERT INTO products_bulkchangeskip (change_id, user_id, reason) SELECT %(change)s, a.user_id, 'NO_SEAT' "
-            f"{rows(mode)} AND {among} AND ({out})",
+            f"{rows(mode, among)} AND ({out})",
             facts,
         )
 
