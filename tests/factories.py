@@ -74,3 +74,17 @@ def change(actor: User, users: Iterable[User], *codes: str, mode: str = Mode.REP
     asked = {"notify": True, "key": uuid.uuid4(), "reason": "", "now": NOW, **asked}
     selection = asked.pop("selection", None) or Selection.of(user.pk for user in users)
     return actions.request_bulk_change(actor=actor, selection=selection, products=ids(*codes), mode=mode, **asked)
+
+
+def run(made: BulkChange) -> BulkChange:
+    """Do what the worker does, until the change can go no further, and return it as it is then."""
+    while actions.advance_bulk_change(change_id=made.pk, now=NOW) is actions.Step.MORE:
+        pass
+    made.refresh_from_db()
+    return made
+
+
+def undo(actor: User, made: BulkChange, **asked: Any) -> BulkChange:
+    """Undo a change, silently as the console would."""
+    asked = {"notify": False, "key": uuid.uuid4(), "reason": "", "now": NOW, **asked}
+    return actions.request_undo(actor=actor, change=made, **asked)
