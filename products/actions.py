@@ -279,15 +279,15 @@ def _freeze(change: BulkChange, users: QuerySet[User]) -> int:
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            WITH frozen AS (
+            WITH chosen AS MATERIALIZED (SELECT ARRAY({chosen} ORDER BY 1) AS ids, %s AS size), parts AS (
+                SELECT n, ids[n * size + 1 : (n + 1) * size] AS ids
+                FROM chosen, generate_series(0, (cardinality(ids) - 1) / size) AS n WHERE cardinality(ids) > 0
+            ), frozen AS (
                 INSERT INTO products_bulkchangebatch (change_id, n, user_ids, first_user, last_user)
-                SELECT %s, n, array_agg(id ORDER BY id), min(id), max(id)
-                FROM (SELECT id, (row_number() OVER (ORDER BY id) - 1) / %s AS n FROM ({chosen}) chosen) numbered
-                GROUP BY n ORDER BY n
-                RETURNING size
+                SELECT %s, n, ids, ids[1], ids[cardinality(ids)] FROM parts RETURNING size
             ) SELECT coalesce(sum(size), 0) FROM frozen
             """,
-            [change.pk, settings.BULK_BATCH_SIZE, *params],
+            [*params, settings.BULK_BATCH_SIZE, change.pk],
         )
         return int(cursor.fetchone()[0])
 
@@ -313,8 +313,8 @@ def _reserve_seats(change: BulkChange, actor: User) -> None:
     if any(needed[product] > free[product] for product in free):
         if not change.until_full:
             refuse_if_short(SeatNeed(product_id=p, needed=needed[p], free=free[p]) for p in free)
-        skip_seatless(change.mode, facts, free, among)
-        needed = seats_needed(change.mode, facts, free, among)
+        skip_seatless(change.mode, facts, free, FROZEN)
+        needed = seats_needed(change.mode, facts, free, FROZEN)
     reserved = [(product, needed[product]) for product in free if needed[product]]
     SeatReservation.objects.bulk_create(SeatReservation(change=change, product_id=p, reserved=n) for p, n in reserved)
     with connection.cursor() as cursor:
@@ -323,10 +323,6 @@ def _reserve_seats(change: BulkChange, actor: User) -> None:
             "WHERE r.change_id = %s AND r.product_id = s.product_id",
             [change.pk],
         )
-
-
-FROZEN = """a.user_id IN (SELECT unnest(user_ids) FROM products_bulkchangebatch WHERE change_id = %(change)s)
-AND NOT EXISTS (SELECT FROM products_bulkchangeskip s WHERE s.change_id = %(change)s AND s.user_id = a.user_id)"""
 
 
 # The course of a bulk change

@@ -19,7 +19,7 @@ from django.db.models.expressions import RawSQL
 from products.models import Mode, Product, ProductAccess
 from products.queries import catalogue, out_of_reach
 from products.selection import Selection, as_sql
-from products.targets import EVERYBODY, TARGET, granted, left_out, target
+from products.targets import EVERYBODY, TARGET, Among, granted, left_out, target
 from users.models import User
 from users.queries import changeable_by
 
@@ -252,7 +252,7 @@ def _seatless(
     among = connection.ops.compose_sql(sql, params).replace("%", "%%")  # type: ignore[attr-defined]  # of PostgreSQL's
     facts = {"wanted": wanted, "preserved": preserved, "undoes": None, **EVERYBODY}
     free = {need.product_id: need.free for need in whole.seats}
-    return users.filter(_where(left_out(mode, facts, free, f"a.user_id IN ({among})"), wanted=wanted, preserved=preserved))
+    return users.filter(_where(left_out(mode, facts, free, Among(f"a.user_id IN ({among})")), wanted=wanted, preserved=preserved))
 
 
 def _condition(number: Number, mode: str, product: int, locked: Iterable[int]) -> str:
