@@ -5,7 +5,18 @@ from django.contrib import admin
 from django.urls import path, re_path
 
 from admin_console.access import public
-from admin_console.views import account, changes, errors, health, manage_products, manage_users, notifications, user
+from admin_console.views import (
+    account,
+    changes,
+    errors,
+    health,
+    manage_products,
+    manage_users,
+    notifications,
+    steering,
+    undo,
+    user,
+)
 
 urlpatterns = [
     path("healthz", health.healthz, name="healthz"),
@@ -27,7 +38,14 @@ urlpatterns = [
     path("users/<int:user_id>/emails/<int:email_id>/retry/", user.retry_email, name="retry_email"),
     # Changes
     path("changes/", changes.changes, name="changes"),
+    path("changes/running/", changes.running, name="running_changes"),
     path("changes/<int:change_id>/", changes.change, name="change"),
+    path("changes/<int:change_id>/users.csv", changes.export, name="export_change"),
+    path("changes/<int:change_id>/pause/", steering.pause, name="pause_change"),
+    path("changes/<int:change_id>/resume/", steering.resume, name="resume_change"),
+    path("changes/<int:change_id>/cancel/", steering.cancel, name="cancel_change"),
+    path("changes/<int:change_id>/retry/", steering.retry, name="retry_change"),
+    path("changes/<int:change_id>/undo/", undo.undo, name="undo_change"),
     # Test inbox: only while the built-in mail sink is the mail server
     path("inbox/", notifications.test_inbox, name="test_inbox"),
     path("inbox/<int:message_id>/", notifications.test_inbox_message, name="test_inbox_message"),

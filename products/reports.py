@@ -1,15 +1,18 @@
-"""Questions about bulk changes: which there were, what became of each user of one, and all of them as CSV."""
+"""Questions about bulk changes: which there were, and what became of each user of one."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from django.db import connection
 from django.db.models import Exists, OuterRef, Q, QuerySet, TextChoices
 from django.db.models.expressions import RawSQL
 from django.utils.translation import gettext_lazy as _
 
-from products.models import BulkChange, BulkChangeMove, Mode, Source
+from products.models import AccessChange, BulkChange, BulkChangeBatch, BulkChangeMove, BulkChangeSkip, Mode, Source
 from users.models import User
+from users.queries import UserFilter, users_matching, visible_to
 
 
 class Kind(TextChoices):
@@ -73,3 +76,129 @@ def acting_admins() -> list[User]:
     """Return everyone who ever made a bulk change, by name."""
     found: QuerySet[Any] = User.objects.filter(id__in=RawSQL(ACTORS, []))
     return list(found.order_by("name_key", "id"))
+
+
+class Fate(TextChoices):
+    """What became of a user whom a bulk change was for (the unchanged are not listed)."""
+
+    CHANGED = "CHANGED", _("Changed")
+    SKIPPED = "SKIPPED", _("Skipped")
+    FAILED = "FAILED", _("Failed")
+    NOT_REACHED = "NOT_REACHED", _("Not reached")
+
+
+LAST = 2**31 - 1  # beyond every user's id
+FEW = 1_000  # found by a search: up to so many are looked for one by one
+WINDOW = 10_000  # users of the change in which a search that finds many looks at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserPage:
+    """Some users of a change in the order of their ids, (id, what is known of it), and from where the pages beside it begin."""
+
+    rows: Sequence[tuple[int, AccessChange | BulkChangeSkip | None]] = ()
+    users: dict[int, User] = field(default_factory=dict)  # those whom the reader may see, by id
+    previous: int | None = None  # the page of those before this id
+    next: int | None = None  # the page of those after this id
+
+
+def failed_users(change: BulkChange) -> int:
+    """Return how many users of a change could not be changed."""
+    return change.batches.filter(state=BulkChangeBatch.State.FAILED).count()
+
+
+def users_of(
+    change: BulkChange,
+    fate: str,
+    *,
+    reader: User,
+    now: datetime,
+    search: str = "",
+    after: int = 0,
+    before: int = 0,
+    size: int = 50,
+) -> UserPage:
+    """Return a page of the users with this fate, those after an id or before one; a search finds those whom the reader may see.
+
+    No page costs more at the end than at the beginning, and no search reads the whole change: where it finds many users, a page
+    may hold few and still have a next one.
+    """
+    matching = users_matching(visible_to(reader), UserFilter(search=search), now=now).order_by() if search else None
+    few = None if matching is None else _few(matching, search, reader)
+    backwards, edge = bool(before), before or after
+    if matching is None or few is not None:
+        found = _ids(change, fate, edge, backwards=backwards, limit=size + 1, only=few)
+        more = found[size - 1] if len(found) > size else None
+    else:
+        window = _ids(change, fate, edge, backwards=backwards, limit=WINDOW + 1)
+        within = matching.filter(id__any=window[:WINDOW]).order_by("-id" if backwards else "id")
+        found = list(within.values_list("id", flat=True)[: size + 1])
+        more = found[size - 1] if len(found) > size else window[WINDOW - 1] if len(window) > WINDOW else None
+    ids = sorted(found[:size])
+    told = _told(change, fate, ids)
+    first, last = (ids[0], ids[-1]) if ids else (edge, edge)
+    return UserPage(
+        rows=[(user_id, told.get(user_id)) for user_id in ids],
+        users=visible_to(reader).in_bulk(ids),
+        previous=more if backwards else first if after else None,
+        next=(last if before < LAST else None) if backwards else more,
+    )
+
+
+def _few(matching: QuerySet[User], search: str, reader: User) -> list[int] | None:
+    """Return the ids of those whom a search finds by name and email, and by their id; None if they are many."""
+    found = list(matching.values_list("id", flat=True)[: FEW + 1])
+    if len(found) > FEW:
+        return None
+    number = search.removeprefix("#")
+    if number.isascii() and number.isdigit() and len(number) < 10:
+        found += visible_to(reader).filter(id=int(number)).values_list("id", flat=True)
+    return found
+
+
+def _ids(change: BulkChange, fate: str, edge: int, *, backwards: bool, limit: int, only: list[int] | None = None) -> list[int]:
+    """Return the ids of the users beyond an edge, the nearest first."""
+    if fate == Fate.NOT_REACHED:
+        return _not_reached(change, edge, backwards=backwards, limit=limit, only=only)
+    rows = _rows(change, fate)
+    if only is not None:
+        rows = rows.filter(user_id__in=only)
+    rows = rows.filter(user_id__lt=edge).order_by("-user_id") if backwards else rows.filter(user_id__gt=edge).order_by("user_id")
+    return list(rows.values_list("user_id", flat=True)[:limit])
+
+
+def _rows(change: BulkChange, fate: str) -> QuerySet[Any]:
+    if fate == Fate.CHANGED:
+        return AccessChange.objects.filter(change=change)
+    if fate == Fate.SKIPPED:
+        return change.skips.exclude(reason=BulkChangeSkip.Reason.FAILED)
+    return change.skips.filter(user_id__in=change.batches.filter(state=BulkChangeBatch.State.FAILED).values("first_user"))
+
+
+def _told(change: BulkChange, fate: str, ids: list[int]) -> dict[int, Any]:
+    return {} if fate == Fate.NOT_REACHED else {row.user_id: row for row in _rows(change, fate).filter(user_id__in=ids)}
+
+
+def _not_reached(change: BulkChange, edge: int, *, backwards: bool, limit: int, only: list[int] | None) -> list[int]:
+    """Return the ids of users whom a cancelled change did not reach, from as few of its batches as hold so many of them."""
+    beyond, nearest, order = ("<", "last_user DESC", "DESC") if backwards else (">", "first_user", "ASC")
+    near = "first_user < %s" if backwards else "last_user > %s"
+    cancelled = f"SELECT * FROM products_bulkchangebatch WHERE change_id = %s AND state = 'CANCELLED' AND {near}"
+    if only is None:
+        sql = f"""
+            SELECT user_id FROM (
+                SELECT user_ids, coalesce(sum(size) OVER (ORDER BY {nearest} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)
+                    - first_value(size) OVER (ORDER BY {nearest}) AS before FROM ({cancelled}) cancelled
+            ) batches, unnest(user_ids) AS user_id WHERE before < %s AND user_id {beyond} %s ORDER BY user_id {order} LIMIT %s
+        """
+        params: list[Any] = [change.pk, edge, limit, edge, limit]
+    else:
+        sql = f"""
+            SELECT user_id FROM unnest(%s::int[]) AS user_id WHERE user_id {beyond} %s AND EXISTS (
+                SELECT FROM ({cancelled}) batch WHERE user_id BETWEEN first_user AND last_user AND user_id = ANY(user_ids)
+            ) ORDER BY user_id {order} LIMIT %s
+        """
+        params = [only, edge, change.pk, edge, limit]
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return [row[0] for row in cursor]

@@ -14,9 +14,9 @@ from django.utils.timesince import timesince
 from django.utils.timezone import localtime, now
 from django.utils.translation import gettext as _
 
+from admin_console.strip import Strip
 from notifications.queries import backlog
 from products.models import Product
-from products.queries import unfinished
 from users.models import Capability, User
 from users.queries import Status, can
 
@@ -65,13 +65,18 @@ def navigation(context: template.Context) -> list[Link]:
     return [Link(label, url, request.path.startswith(url)) for label, url in found if url]
 
 
+@register.simple_tag(takes_context=True)
+def running_changes(context: template.Context) -> Strip:
+    """Return the bulk changes that run now, and the news of those that ended since; once for each page."""
+    return Strip(context["request"])
+
+
 @register.inclusion_tag("components/banners.html", takes_context=True)
-def banners(context: template.Context) -> dict[str, Any]:
-    """Show what whoever opens the console should know: emails that are late, a change of theirs that is still running."""
-    reader = context["request"].user
-    if not can(reader, Capability.VIEW_USERS):
+def banners(context: template.Context, strip: Strip) -> dict[str, Any]:
+    """Show what whoever opens the console should know: emails that are late, changes that are running."""
+    if not can(context["request"].user, Capability.VIEW_USERS):
         return {}
-    return {"backlog": backlog(now()), "running": unfinished().filter(actor=reader).last()}
+    return {"backlog": backlog(now()), "strip": strip}
 
 
 @register.simple_tag(takes_context=True)
@@ -128,6 +133,17 @@ def duration(seconds: float) -> str:
         return _("%(seconds)s s") % {"seconds": rest}
     if minutes < 60:
         return _("%(minutes)s min %(seconds)s s") % {"minutes": minutes, "seconds": rest}
+    return _("%(hours)s h %(minutes)s min") % {"hours": minutes // 60, "minutes": minutes % 60}
+
+
+@register.filter
+def time_left(seconds: int) -> str:
+    """Return how long something still takes, no more exactly than that can be told: “5 s”, “40 s”, “3 min”."""
+    if seconds < 60:
+        return _("%(seconds)s s") % {"seconds": seconds if seconds < 10 else -(-seconds // 5) * 5}
+    minutes = -(-seconds // 60)
+    if minutes < 60:
+        return _("%(minutes)s min") % {"minutes": minutes}
     return _("%(hours)s h %(minutes)s min") % {"hours": minutes // 60, "minutes": minutes % 60}
 
 

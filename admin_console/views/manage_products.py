@@ -14,9 +14,10 @@ from django.views.decorators.http import require_GET, require_POST
 from django_htmx.http import reswap, retarget, trigger_client_event
 
 from admin_console.access import Request, requires
+from admin_console.change_page import Outcome
 from admin_console.forms import ChangeForm
 from admin_console.product_choice import ProductChoice
-from admin_console.views.changes import Outcome, see_other
+from admin_console.views.changes import see_other
 from admin_console.views.errors import failed
 from products import actions
 from products.models import BulkChange, Mode, SelectionDraft
@@ -94,7 +95,7 @@ def apply_changes(request: Request) -> HttpResponse:
         actions.clear_selection(owner=request.user, now=at)
     if not request.htmx:
         return see_other("change", change.pk)
-    outcome = Outcome.of(change, now=at)
+    outcome = Outcome(change, reader=request.user, now=at)
     return trigger_client_event(render(request, f"{TEMPLATE}#applied", {"outcome": outcome}), "users-changed")
 
 

@@ -14,6 +14,7 @@ function prepare(root) {
   for (const box of all("[data-indeterminate]", root)) box.indeterminate = true;
   for (const group of all("[data-range]", root)) showChecked(group);
   for (const toast of all('[data-toast=""]', root)) setTimeout(() => toast.remove(), 8000);
+  showTitle();
 }
 body.addEventListener("htmx:load", (event) => prepare(event.detail.elt.parentElement ?? event.detail.elt));
 
@@ -23,12 +24,24 @@ function open(dialog) {
   const opener = document.activeElement.id;
   dialog.addEventListener("close", () => {
     dialog.remove();
-    const back = opener && document.querySelector(`#${opener}:enabled`);
+    const back = opener && document.querySelector(`#${opener}:not(:disabled)`);
     if (document.activeElement === body) (back || document.getElementById("main")).focus({ preventScroll: true });
   });
   dialog.showModal();
 }
 body.addEventListener("close-dialog", () => all("dialog[open]").forEach((dialog) => dialog.close()));
+
+/* data-closes: a form whose answer, wherever it is shown, closes the dialog that the form is in. */
+body.addEventListener("htmx:afterOnLoad", (event) => {
+  if (event.detail.elt.matches("[data-closes]")) event.detail.elt.closest("dialog")?.close();
+});
+
+/* data-title: how far something is, told in the page's title: of what is in front, else of the strip above every page. */
+const title = document.title;
+function showTitle() {
+  const far = document.querySelector("main [data-title], dialog [data-title]") ?? document.querySelector("[data-title]");
+  document.title = far ? `${far.dataset.title} · ${title}` : title;
+}
 
 body.addEventListener("click", (event) => {
   const hook = (name) => event.target.closest(`[${name}]`);
@@ -106,6 +119,9 @@ body.addEventListener("htmx:beforeSwap", (event) => {
   event.detail.target = placeOfToasts();
   const said = new DOMParser().parseFromString(event.detail.serverResponse, "text/html").body.textContent.trim();
   if ([...event.detail.target.children].some((toast) => toast.textContent.trim() === said)) event.detail.shouldSwap = false; // once is enough
+});
+body.addEventListener("htmx:oobBeforeSwap", (event) => {
+  if (event.detail.target?.id === "toasts") event.detail.target = placeOfToasts();
 });
 for (const name of ["htmx:sendError", "htmx:timeout"]) {
   body.addEventListener(name, () => {

@@ -1,8 +1,11 @@
 """The bulk changes: the list, and the page of one with its progress, result, users, skips and emails."""
 
+import csv
+import io
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import connection
@@ -10,10 +13,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils.timezone import now
 
+from admin_console import change_page
 from notifications.models import Notification, State
-from products import actions
-from products.models import BulkChange, BulkChangeMove, Mode, Source
-from tests.factories import change, give, make_group, make_user, product
+from products import actions, reports
+from products.models import AccessChange, BulkChange, BulkChangeBatch, BulkChangeMove, BulkChangeSkip, Mode, Source
+from tests.factories import change, give, held_by, make_group, make_user, product
 from users.models import Role, User
 
 pytestmark = pytest.mark.django_db
@@ -237,7 +241,8 @@ def test_the_skipped_are_listed_by_name_with_the_cause(client: Client) -> None:
     words = shown(page_of(client, made))
 
     assert "Skipped Has a higher role than the admin 1" in words
-    assert "Betty Boss" in words
+    assert "Betty Boss" not in words
+    assert "Betty Boss" in shown(page_of(client, made, "?show=skipped"))
 
 
 def test_a_manager_no_longer_reads_the_name_of_who_left_their_groups(client: Client) -> None:
@@ -254,25 +259,167 @@ def test_a_manager_no_longer_reads_the_name_of_who_left_their_groups(client: Cli
     assert "Somebody who is no longer in your groups" in words
 
 
-@pytest.mark.usefixtures("in_batches")
-def test_users_and_skips_are_paged(client: Client) -> None:
+def run(made: BulkChange) -> BulkChange:
+    """Do what a worker does for a change until there is nothing more to do."""
+    while actions.advance_bulk_change(change_id=made.pk, now=now()) is actions.Step.MORE:
+        pass
+    made.refresh_from_db()
+    return made
+
+
+def named(response: Any) -> list[str]:
+    """Return the numbers of those listed who are called "User …"."""
+    return re.findall(r"User (\d{3})<", response.content.decode())
+
+
+def ways(response: Any) -> dict[str, str]:
+    """Return the queries that lead to other pages of the users."""
+    found = re.findall(r'id="people-(\w+)" href="/changes/\d+/([^"#]*)#change-people"', response.content.decode())
+    return {name: query.replace("&amp;", "&") for name, query in found}
+
+
+def mixed_change() -> tuple[User, BulkChange]:
+    """Return a manager, and their change that reached 60 users and skipped 60 others."""
     sales = make_group("Sales")
     manager = make_user(role=Role.MANAGER, manages=[sales])
     users = [make_user(f"User {n:03}", groups=[sales], role=Role.ADMIN if n % 2 else Role.MEMBER) for n in range(120)]
-    made = change(manager, users, "rescue")
-    while actions.advance_bulk_change(change_id=made.pk, now=now()) is actions.Step.MORE:
-        pass
+    return manager, run(change(manager, users, "rescue"))
+
+
+@pytest.mark.usefixtures("in_batches")
+@pytest.mark.parametrize(("fate", "first"), [("changed", 0), ("skipped", 1)])
+def test_the_users_of_each_fate_are_paged_to_and_fro(client: Client, fate: str, first: int) -> None:
+    manager, made = mixed_change()
+    client.force_login(manager)
+    of_fate = [f"{n:03}" for n in range(first, 120, 2)]
+
+    start = page_of(client, made, f"?show={fate}")
+    assert named(start) == of_fate[:50]
+    assert ways(start).keys() == {"next", "last"}
+    following = page_of(client, made, ways(start)["next"], "change-people")
+    assert named(following) == of_fate[50:]
+    assert ways(following).keys() == {"first", "previous"}
+    assert named(page_of(client, made, ways(following)["previous"], "change-people")) == of_fate[:50]
+    last = page_of(client, made, ways(start)["last"], "change-people")
+    assert named(last) == of_fate[10:]
+    assert named(page_of(client, made, ways(last)["previous"], "change-people")) == of_fate[:10]
+
+
+@pytest.mark.usefixtures("in_batches")
+def test_users_are_found_by_name_email_and_number(client: Client, ada: User) -> None:
+    users = [make_user(f"User {n:03}", email=f"person-{n:03}@tests.example") for n in range(30)]
+    made = run(change(ada, users, "rescue"))
+    stranger = make_user("User 999")
+
+    assert named(page_of(client, made, "?search=user+007")) == ["007"]
+    assert named(page_of(client, made, "?search=PERSON-011@")) == ["011"]
+    assert named(page_of(client, made, f"?search={users[12].pk}")) == ["012"]
+    assert named(page_of(client, made, f"?search=%23{users[12].pk}")) == ["012"]
+    assert "Nobody here is called that" in shown(page_of(client, made, f"?search={stranger.pk}"))
+
+
+@pytest.mark.usefixtures("in_batches")
+def test_a_search_that_finds_many_looks_at_some_of_the_change_at_a_time(
+    client: Client, ada: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "FEW", 3)
+    monkeypatch.setattr(reports, "WINDOW", 20)
+    users = [make_user(f"User {n:03}" if n % 5 == 0 else "Somebody") for n in range(60)]
+    made = run(change(ada, users, "rescue"))
+
+    seen, query = [], "?search=user+0"
+    while query:
+        page = page_of(client, made, query, "change-people")
+        seen.append(named(page))
+        query = ways(page).get("next", "")
+
+    assert seen == [[f"{n:03}" for n in range(start, start + 20, 5)] for start in (0, 20, 40)]
+
+
+def test_a_manager_finds_only_whom_they_may_see(client: Client) -> None:
+    sales = make_group("Sales")
+    manager = make_user(role=Role.MANAGER, manages=[sales])
+    grace = make_user("Grace Hopper", groups=[sales])
+    made = change(manager, [grace, make_user("Anna Alt", groups=[sales])], "rescue")
+    grace.memberships.all().delete()
     client.force_login(manager)
 
-    def names(response: Any) -> list[str]:
-        return re.findall(r"User (\d{3})<", response.content.decode())
+    assert "Anna Alt" in shown(page_of(client, made, "?search=Anna"))
+    assert "Nobody here is called that" in shown(page_of(client, made, "?search=Grace"))
+    assert "Nobody here is called that" in shown(page_of(client, made, f"?search={grace.pk}"))
 
-    even, odd = [f"{n:03}" for n in range(0, 120, 2)], [f"{n:03}" for n in range(1, 120, 2)]
-    assert names(page_of(client, made)) == even[:50] + odd[:50]
-    after = re.findall(r"\?after=\d+", page_of(client, made).content.decode())[0]
-    assert names(page_of(client, made, after, "change-users")) == even[50:]
-    after = re.findall(r"\?skipped_after=\d+", page_of(client, made).content.decode())[0]
-    assert names(page_of(client, made, after, "change-skips")) == odd[50:]
+
+# The file
+
+
+def exported(client: Client, made: BulkChange) -> list[list[str]]:
+    """Return the rows of a change's file."""
+    content = b"".join(client.get(f"/changes/{made.pk}/users.csv").streaming_content)  # type: ignore[attr-defined]
+    return list(csv.reader(content.decode("utf-8-sig").splitlines()))
+
+
+@pytest.mark.usefixtures("in_batches")
+def test_all_users_are_exported_with_what_became_of_them(client: Client, ada: User) -> None:
+    User.objects.filter(pk=ada.pk).update(time_zone="Europe/Rome")
+    grace, hedy = give(make_user("Grace Hopper"), "rescue", "meeting"), give(make_user("Hedy Lamarr"), "central")
+    others = [make_user(f"User {n:03}") for n in range(18)]
+    made = change(ada, [grace, hedy, *others], "central")
+    actions.advance_bulk_change(change_id=made.pk, now=now())
+    made = actions.cancel_change(actor=ada, change_id=made.pk, now=now())
+    BulkChangeSkip.objects.create(change=made, user_id=hedy.pk, reason="FAILED", detail="=too much")
+
+    header, *rows = exported(client, made)
+
+    assert header == ["User", "Name", "Email", "Before", "After", "At (Europe/Rome)", "Outcome", "Why"]
+    assert [row[0] for row in rows] == [str(user.pk) for user in (grace, hedy, *others)]
+    at = AccessChange.objects.get(change=made, user=grace).at.astimezone(ZoneInfo("Europe/Rome"))
+    changed = ["GoTo Meeting; Rescue", "Central", f"{at:%Y-%m-%d %H:%M:%S}", "Changed", ""]
+    assert rows[0] == [str(grace.pk), "Grace Hopper", grace.email, *changed]
+    assert rows[1][3:] == ["", "", "", "Could not be changed", "Could not be changed: '=too much"]
+    assert rows[2][3:5] + rows[2][6:] == ["", "Central", "Changed", ""]
+    assert rows[-1][3:] == ["", "", "", "Not reached", ""]
+
+
+def test_who_had_it_already_is_exported_as_unchanged(client: Client, ada: User) -> None:
+    made = change(ada, [give(make_user(), "rescue")], "rescue")
+
+    assert exported(client, made)[1][6] == "Unchanged"
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_a_name_is_no_formula(client: Client, ada: User, name: str) -> None:
+    made = change(ada, [make_user(name)], "rescue")
+
+    content = b"".join(client.get(f"/changes/{made.pk}/users.csv").streaming_content).decode("utf-8-sig")  # type: ignore[attr-defined]
+
+    assert next(csv.reader(io.StringIO(content.split("\n", 1)[1], newline="")))[1] == f"'{name}"
+
+
+def test_a_manager_exports_no_names_of_others(client: Client) -> None:
+    sales = make_group("Sales")
+    manager = make_user(role=Role.MANAGER, manages=[sales])
+    grace = make_user("Grace Hopper", groups=[sales])
+    made = change(manager, [grace, make_user("Anna Alt", groups=[sales])], "rescue")
+    grace.memberships.all().delete()
+    client.force_login(manager)
+
+    _header, gone, there = exported(client, made)
+
+    assert gone[:3] == ["", "", ""]
+    assert there[1] == "Anna Alt"
+
+
+def test_the_file_is_named_after_the_change(client: Client, ada: User) -> None:
+    made = change(ada, [make_user()], "rescue")
+
+    response = client.get(f"/changes/{made.pk}/users.csv")
+
+    assert response["Content-Disposition"] == f'attachment; filename="change-{made.pk}.csv"'
+    assert response["Content-Type"] == "text/csv; charset=utf-8"
+    assert client.get("/changes/4711/users.csv").status_code == 404
+
+
+# Progress
 
 
 @pytest.mark.usefixtures("in_batches")
@@ -282,29 +429,44 @@ def test_the_progress_asks_for_itself_until_the_result_is_there(client: Client, 
     assert '<noscript><meta http-equiv="refresh" content="3"></noscript>' in page_of(client, made).content.decode()
 
     actions.advance_bulk_change(change_id=made.pk, now=now())
-    running = page_of(client, made, "?said=0", "change-state")
+    running = page_of(client, made, "?said=0", "change-progress")
     assert "10 of 12 users" in shown(running)
+    assert "Granted Rescue 10" in shown(running)
     assert 'max="12" value="10"' in running.content.decode()
+    assert 'data-title="83 %"' in running.content.decode()
     assert "80 percent done" in shown(running)
     assert f'hx-get="/changes/{made.pk}/?said=80" hx-trigger="every 1s"' in running.content.decode()
     assert "HX-Trigger" not in running
 
-    assert "percent done" not in shown(page_of(client, made, "?said=80", "change-state"))  # nothing new to speak of
+    assert "percent done" not in shown(page_of(client, made, "?said=80", "change-progress"))  # nothing new to speak of
 
-    while actions.advance_bulk_change(change_id=made.pk, now=now()) is actions.Step.MORE:
-        pass
-    over = page_of(client, made, "?said=80", "change-state")
+    run(made)
+    over = page_of(client, made, "?said=80", "change-progress")
     assert "12 users changed" in shown(over)
-    assert "hx-trigger" not in over.content.decode()
+    assert over["HX-Retarget"] == "#change-state"
+    assert 'hx-trigger="every' not in over.content.decode()
     assert "users-changed" in over["HX-Trigger"]
     assert "meta http-equiv" not in page_of(client, made).content.decode()
+
+
+def test_skips_and_emails_of_a_large_change_are_counted_afterwards(
+    client: Client, ada: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(change_page, "COUNT_AT_ONCE", 1)
+    made = change(ada, [make_user(), make_user()], "rescue")
+
+    page = page_of(client, made)
+    assert f'hx-get="/changes/{made.pk}/" hx-trigger="load"' in page.content.decode()
+    assert "waiting" not in shown(page)
+    assert "Change emails 2 waiting" in shown(page_of(client, made, target="change-details"))
+    assert "Change emails 2 waiting" in shown(page_of(client, made, "?counted"))  # without a script
 
 
 @pytest.mark.usefixtures("in_batches")
 def test_a_long_change_is_asked_for_less_often(client: Client, ada: User) -> None:
     made = change(ada, [make_user() for _ in range(3)], "rescue", now=now() - timedelta(minutes=1))
 
-    assert 'hx-trigger="every 3s"' in page_of(client, made, "?said=0", "change-state").content.decode()
+    assert 'hx-trigger="every 3s"' in page_of(client, made, "?said=0", "change-progress").content.decode()
 
 
 @pytest.mark.usefixtures("in_batches")
@@ -318,7 +480,7 @@ def test_a_paused_change_says_why(client: Client, ada: User) -> None:
     words = shown(page_of(client, made))
 
     assert "Paused after 10 of 12 users Otto Other may no longer set products." in words
-    assert "every" not in page_of(client, made, "?said=0", "change-state").content.decode()
+    assert "every" not in page_of(client, made, "?said=0", "change-progress").content.decode()
 
 
 def test_the_page_costs_the_same_for_few_and_many(client: Client, ada: User) -> None:
@@ -333,12 +495,222 @@ def test_the_page_costs_the_same_for_few_and_many(client: Client, ada: User) -> 
     assert statements(3) == statements(60)
 
 
+# Pausing, resuming, cancelling, trying again
+
+
+@pytest.fixture
+def half_done(in_batches: None, ada: User) -> BulkChange:
+    """Return Ada's change of 30 users of whom 10 are done."""
+    made = change(ada, [make_user(f"User {n:03}") for n in range(30)], "rescue", now=now())
+    actions.advance_bulk_change(change_id=made.pk, now=now())
+    made.refresh_from_db()
+    return made
+
+
+def press(client: Client, made: BulkChange, verb: str, **headers: str) -> Any:
+    """Press a button of a change, with htmx."""
+    return client.post(f"/changes/{made.pk}/{verb}/", headers={"HX-Request": "true", "HX-Target": "change-state", **headers})
+
+
+def test_a_change_is_paused_and_resumed(client: Client, half_done: BulkChange) -> None:
+    assert "Pause Cancel…" in shown(page_of(client, half_done))
+
+    paused = press(client, half_done, "pause")
+    assert "Paused after 10 of 30 users Ada Admin paused it." in shown(paused)
+    assert "Resume Cancel…" in shown(paused)
+    assert 'hx-trigger="every' not in paused.content.decode()
+    assert actions.advance_bulk_change(change_id=half_done.pk, now=now()) is actions.Step.OVER
+
+    resumed = press(client, half_done, "resume")
+    assert "10 of 30 users" in shown(resumed)
+    assert 'hx-trigger="every 1s"' in resumed.content.decode()
+    assert run(half_done).changed == 30
+
+
+def test_cancelling_asks_first_and_tells_who_was_not_reached(client: Client, half_done: BulkChange) -> None:
+    asked = shown(client.get(f"/changes/{half_done.pk}/cancel/"))
+    assert f"Change #{half_done.pk} has reached 10 of 30 users." in asked
+    assert "What is done stays as it is. About 20 users are not reached any more and keep what they have." in asked
+
+    cancelled = press(client, half_done, "cancel")
+
+    assert "Cancelled: 10 of 30 users were reached, 20 were not" in shown(cancelled)
+    page = page_of(client, half_done, "?show=not_reached")
+    assert named(page) == [f"{n:03}" for n in range(10, 30)]
+    assert named(page_of(client, half_done, "?show=not_reached&search=user+01")) == [f"{n:03}" for n in range(10, 20)]
+    assert BulkChange.objects.get(pk=half_done.pk).state == "CANCELLED"
+
+
+@pytest.mark.usefixtures("in_batches")
+def test_those_not_reached_are_paged_to_and_fro(client: Client, ada: User) -> None:
+    made = change(ada, [make_user(f"User {n:03}") for n in range(130)], "rescue", now=now())
+    actions.advance_bulk_change(change_id=made.pk, now=now())
+    actions.cancel_change(actor=ada, change_id=made.pk, now=now())
+    left = [f"{n:03}" for n in range(10, 130)]
+
+    first = page_of(client, made, "?show=not_reached")
+    assert named(first) == left[:50]
+    second = page_of(client, made, ways(first)["next"])
+    assert named(second) == left[50:100]
+    assert named(page_of(client, made, ways(second)["next"])) == left[100:]
+    assert named(page_of(client, made, ways(second)["previous"])) == left[:50]
+    assert named(page_of(client, made, ways(first)["last"])) == left[70:]
+
+
+def test_without_a_script_the_buttons_are_forms(client: Client, half_done: BulkChange) -> None:
+    for verb, state in (("pause", "PAUSED"), ("resume", "RUNNING"), ("cancel", "CANCELLED")):
+        response = client.post(f"/changes/{half_done.pk}/{verb}/")
+
+        assert (response.status_code, response["Location"]) == (303, f"/changes/{half_done.pk}/")
+        assert BulkChange.objects.get(pk=half_done.pk).state == state
+
+
+def test_what_is_no_longer_possible_is_said(client: Client, half_done: BulkChange) -> None:
+    run(half_done)
+
+    for verb in ("pause", "resume", "cancel", "retry"):
+        refused = press(client, half_done, verb)
+        assert refused.status_code == 409
+        assert "That is not possible any more: the change is “Finished” now. 30 users changed" in shown(refused)
+        assert client.post(f"/changes/{half_done.pk}/{verb}/").status_code == 303
+    assert "That is not possible any more" in shown(page_of(client, half_done))
+    assert client.get(f"/changes/{half_done.pk}/cancel/")["Location"] == f"/changes/{half_done.pk}/"
+
+
+def test_who_may_not_steer_sees_no_buttons_and_is_refused(client: Client, half_done: BulkChange) -> None:
+    client.force_login(make_user(role=Role.SUPPORT))
+    assert "Pause" not in shown(page_of(client, half_done))
+    assert [press(client, half_done, verb).status_code for verb in ("pause", "resume", "cancel", "retry")] == [403] * 4
+
+    client.force_login(make_user(role=Role.MANAGER))
+    assert [press(client, half_done, verb).status_code for verb in ("pause", "resume", "cancel", "retry")] == [404] * 4
+    assert client.get(f"/changes/{half_done.pk}/cancel/").status_code == 404
+
+    client.force_login(make_user(role=Role.ADMIN))
+    assert "Pause" in shown(page_of(client, half_done))
+    assert client.get(f"/changes/{half_done.pk}/pause/").status_code == 405
+
+
+def test_who_could_not_be_changed_is_named_with_the_cause_and_tried_again(client: Client, ada: User, in_batches: None) -> None:
+    users = [make_user(f"User {n:03}") for n in range(12)]
+    made = change(ada, users, "rescue", now=now())
+    refused = users[4].pk
+    BulkChangeBatch.objects.filter(change=made, n=0).update(state="DONE")
+    BulkChangeBatch.objects.create(
+        change=made, n=9, user_ids=[refused], first_user=refused, last_user=refused, state="FAILED", depth=4
+    )
+    BulkChangeSkip.objects.create(change=made, user_id=refused, reason="FAILED", detail="the disk is full of flowers")
+    BulkChange.objects.filter(pk=made.pk).update(skipped=1, unchanged=9)
+    run(made)
+
+    page = page_of(client, made)
+    assert "Finished, but 1 user could not be changed" in shown(page)
+    assert "User 004" in shown(page_of(client, made, "?show=failed"))
+    assert "The database said: the disk is full of flowers" in shown(page_of(client, made, "?show=failed"))
+
+    again = press(client, made, "retry")
+    assert "of 12 users" in shown(again)
+    assert run(made).state == "FINISHED"
+    assert held_by(users[4]) == {"rescue"}
+
+
+# The strip on every page
+
+
+def strip(client: Client, query: str = "", on: str = "/users/") -> Any:
+    """Ask for the strip as a page does."""
+    headers = {"HX-Request": "true", "HX-Target": "strip-now", "HX-Current-URL": f"http://testserver{on}"}
+    return client.get(f"/changes/running/{query}", headers=headers)
+
+
+def test_a_running_change_shows_on_every_page(client: Client, half_done: BulkChange) -> None:
+    page = client.get("/users/")
+
+    assert f"Change #{half_done.pk} 33 % 10 of 30 users" in shown(page)
+    assert 'data-title="33 %"' in page.content.decode()
+    assert f"/changes/running/?of={half_done.pk}-0&amp;said=30" in page.content.decode()
+    assert "strip-now" not in page_of(client, half_done).content.decode()  # there it is shown anyway
+
+
+def test_nothing_asks_for_itself_while_nothing_runs(client: Client, ada: User) -> None:
+    assert 'hx-trigger="every' not in client.get("/users/").content.decode()
+
+
+def test_the_strip_goes_on_and_ends_with_one_word(client: Client, half_done: BulkChange) -> None:
+    of = f"?of={half_done.pk}-0"
+    client.get("/users/")
+    actions.advance_bulk_change(change_id=half_done.pk, now=now())
+    polled = strip(client, f"{of}&said=30")
+    assert "66 % 20 of 30 users" in shown(polled)
+    assert f"Change #{half_done.pk}: 60 percent done" in shown(polled)
+    assert "percent done" not in shown(strip(client, f"{of}&said=60"))
+
+    run(half_done)
+    over = strip(client, f"{of}&said=60")
+    assert f"Change #{half_done.pk} is finished: 30 users changed. Show it" in shown(over)
+    assert 'hx-swap-oob="beforeend:#toasts"' in over.content.decode()
+    assert over["HX-Retarget"] == "#strip"
+    assert "users-changed" in over["HX-Trigger"]
+    assert 'hx-trigger="every' not in over.content.decode()
+    assert "is finished" not in shown(strip(client))  # once
+
+
+def test_who_was_on_the_way_between_two_pages_hears_of_the_end_too(client: Client, half_done: BulkChange) -> None:
+    client.get("/users/")
+    run(half_done)
+
+    assert "is finished: 30 users changed." in shown(client.get("/users/"))
+    assert "is finished" not in shown(client.get("/users/"))
+
+
+def test_who_watches_the_change_hears_of_its_end_there(client: Client, half_done: BulkChange) -> None:
+    client.get("/users/")
+    run(half_done)
+
+    assert "is finished" not in shown(strip(client, f"?of={half_done.pk}-0", on=f"/changes/{half_done.pk}/"))
+    assert "is finished" not in shown(client.get("/users/"))
+
+
+def test_who_watches_it_in_the_dialog_hears_of_it_there(client: Client, half_done: BulkChange) -> None:
+    client.get("/users/")
+    actions.advance_bulk_change(change_id=half_done.pk, now=now())
+    assert "percent done" not in shown(strip(client, f"?of={half_done.pk}-0&said=30&watched={half_done.pk}"))
+    run(half_done)
+
+    assert "is finished" not in shown(strip(client, f"?of={half_done.pk}-0&watched={half_done.pk}"))
+
+
+def test_who_paused_it_is_not_told(client: Client, half_done: BulkChange) -> None:
+    client.get("/users/")
+    press(client, half_done, "pause")
+
+    assert "has paused" not in shown(client.get("/users/"))
+
+
+def test_a_change_that_paused_by_itself_is_told(client: Client, half_done: BulkChange) -> None:
+    client.get("/users/")
+    BulkChange.objects.filter(pk=half_done.pk).update(state="PAUSED", state_reason="The disk is full.")
+
+    assert f"Change #{half_done.pk} has paused: 10 users changed so far." in shown(client.get("/users/"))
+
+
+def test_of_several_changes_the_own_one_is_shown(client: Client, ada: User, half_done: BulkChange) -> None:
+    otto = make_user("Otto Other", role=Role.ADMIN)
+    others = [change(otto, [make_user() for _ in range(3)], "rescue", now=now()) for _ in range(2)]
+
+    assert f"Change #{half_done.pk} and 2 more" in shown(client.get("/users/"))
+    client.force_login(otto)
+    assert f"Change #{others[0].pk} and 2 more" in shown(client.get("/users/"))
+    client.force_login(make_user(role=Role.MANAGER))
+    assert "strip-now" not in client.get("/users/").content.decode()
+
+
 # Who may
 
 
 def test_who_is_signed_out_signs_in_and_comes_back(client: Client) -> None:
     assert client.get("/changes/7/")["Location"] == "/accounts/login/?next=/changes/7/"
-    asking = {"HX-Request": "true", "HX-Target": "change-state", "HX-Current-URL": "http://testserver/changes/7/"}
+    asking = {"HX-Request": "true", "HX-Target": "change-progress", "HX-Current-URL": "http://testserver/changes/7/"}
     assert client.get("/changes/7/", headers=asking)["HX-Redirect"] == "/accounts/login/?next=/changes/7/"
 
 
