@@ -336,9 +336,11 @@ def pause_change(*, actor: User, change_id: int) -> BulkChange:
 def resume_change(*, actor: User, change_id: int) -> BulkChange:
     """Let a paused change run again; wake a worker for it after the commit. Raises NotAllowed, NotNow."""
     with transaction.atomic():
-        change = _steered(actor, change_id, {BulkChange.State.PAUSED}, BulkChange.State.RUNNING)
-        change.batches.filter(state=BulkChangeBatch.State.WAITING).update(attempts=0, lease_until=None)
-    return change
+        _refuse_steering(actor, BulkChange.objects.get(pk=change_id), {BulkChange.State.PAUSED})
+        # Waits for the batches that are being applied still; they take their rows in this order too.
+        waiting = BulkChangeBatch.objects.filter(change=change_id, state=BulkChangeBatch.State.WAITING)
+        waiting.update(attempts=0, lease_until=None)
+        return _steered(actor, change_id, {BulkChange.State.PAUSED}, BulkChange.State.RUNNING)
 
 
 def cancel_change(*, actor: User, change_id: int, now: datetime) -> BulkChange:
