@@ -139,11 +139,12 @@ class House:
         """Remember what everybody holds now."""
         return Witness(self.database.owner)
 
-    def waits_for_a_lock(self) -> bool:
-        """Return whether a process of the console waits for a lock that another transaction holds."""
-        waiting = "SELECT 1 FROM pg_stat_activity WHERE usename = 'console' AND wait_event_type = 'Lock'"
+    def waiting_for_locks(self) -> int:
+        """Return how many connections of the console wait for a lock that another transaction holds."""
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'console' AND wait_event_type = 'Lock'"
         with psycopg.connect(self.database.superuser) as connection:  # The owner does not see what others wait for.
-            return connection.execute(waiting).fetchone() is not None
+            (number,) = connection.execute(waiting).fetchone() or (0,)
+            return int(number)
 
     def resumes(self, *changes: BulkChange, after: str, done: int, since: float) -> None:
         """Wait until one of these changes goes on from so many done batches, at most so long after the death of a process."""
@@ -213,6 +214,15 @@ class House:
                 yield
             finally:
                 client.config_set("maxmemory", 0)
+
+
+@contextlib.contextmanager
+def held(house: House, statement: str, *params: object) -> Iterator[None]:
+    """Hold the locks of a statement in an idle transaction inside the block."""
+    with psycopg.connect(house.database.owner) as other:
+        other.execute(statement, params)
+        yield
+        other.rollback()
 
 
 def _parent(number: int) -> int:

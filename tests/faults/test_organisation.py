@@ -1,29 +1,17 @@
 """The organisation moves under a change: users come, go and change groups, admins want the opposite, and others hold locks."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import psycopg
 import pytest
 
 from products.models import BulkChange
 from products.queries import skipped_by_reason
 from tests.factories import make_group, make_user
-from tests.faults.house import LONG, House
+from tests.faults.house import LONG, House, held
 from tests.processes import wait_until
 from users.models import GroupMembership, Role
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
-
-
-@contextmanager
-def held(house: House, statement: str, *params: object) -> Iterator[None]:
-    """Hold the locks of a statement in an idle transaction inside the block."""
-    with psycopg.connect(house.database.owner) as other:
-        other.execute(statement, params)
-        yield
-        other.rollback()
 
 
 LOCK_ONE = "SELECT 1 FROM products_productaccess WHERE user_id = %s FOR UPDATE"
@@ -38,7 +26,7 @@ def test_users_who_leave_and_move_while_a_change_runs_are_told_apart(house: Hous
     gone, moved, late = rest[:7], rest[7:20], rest[-30:]
     with held(house, LOCK_ONE, first):
         made = house.ask(manager, people, "meeting")
-        wait_until(lambda: house.waits_for_a_lock(), 10, "the change waiting for a lock")
+        wait_until(house.waiting_for_locks, 10, "the change waiting for a lock")
         house.rows("DELETE FROM users_user WHERE id = ANY(%s)", gone)
         house.rows("UPDATE users_groupmembership SET group_id = %s WHERE user_id = ANY(%s)", elsewhere.pk, moved)
         came = house.people(5, "rescue")  # too late to be a target
@@ -77,7 +65,7 @@ def test_a_change_waits_for_a_lock_and_then_finishes(house: House, statement: st
     made = house.ask(make_user(role=Role.ADMIN), people, "meeting")
     wait_until(lambda: house.done(made) > 0, 20, "the beginning of the change")
     with held(house, statement, *people[-1:] * statement.count("%s")):
-        wait_until(lambda: house.waits_for_a_lock(), 20, "the change waiting for the lock")
+        wait_until(house.waiting_for_locks, 20, "the change waiting for the lock")
         time.sleep(60 if LONG else 1)
         assert house.rows("SELECT state FROM products_bulkchange WHERE id = %s", made.pk) == [("RUNNING",)]
     since = time.monotonic()

@@ -1,0 +1,144 @@
+"""An admin steers a change while it runs, and batches fail: the numbers stay exact."""
+
+import threading
+import time
+import uuid
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from products import actions, tasks
+from products.models import BulkChange, BulkChangeBatch
+from products.queries import skipped_by_reason
+from tests.factories import ids, make_user
+from tests.faults.house import House, held
+from tests.processes import wait_until
+from users.models import Role, User
+
+pytestmark = [pytest.mark.faults, pytest.mark.slow]
+SEATS = "SELECT 1 FROM products_seat FOR UPDATE"  # held, a batch waits after it was taken, before it is done
+
+
+@pytest.fixture
+def admin(house: House) -> User:
+    """Return an admin of the console."""
+    return make_user(role=Role.ADMIN)
+
+
+def in_flight(house: House, admin: User, people: list[int]) -> BulkChange:
+    """Return a change of which some batches are done, and the next one waits for the seats."""
+    made = house.ask(admin, people, "meeting")
+    wait_until(lambda: house.done(made) >= 2, 20, "two batches")
+    return made
+
+
+class Beside(threading.Thread):
+    """Runs a verb beside the test, on a connection of its own; `outcome` is what it returned or raised."""
+
+    def __init__(self, verb: Any) -> None:
+        super().__init__()
+        self._verb, self.outcome = verb, None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.outcome = self._verb()
+        except Exception as error:
+            self.outcome = error
+        finally:
+            connection.close()
+
+
+def test_cancelled_while_a_batch_is_applied_that_batch_counts_or_does_not(house: House, admin: User) -> None:
+    people = house.people(160, "rescue")
+    made = in_flight(house, admin, people)
+    with held(house, SEATS):
+        wait_until(house.waiting_for_locks, 10, "a batch waiting for seats")
+        cancelling = Beside(lambda: actions.cancel_change(actor=admin, change_id=made.pk, now=timezone.now()))
+        wait_until(lambda: house.waiting_for_locks() >= 2, 10, "the cancelling waiting for the batch")
+    cancelling.join()
+
+    assert isinstance(cancelling.outcome, BulkChange), cancelling.outcome
+    house.settled(made, state="CANCELLED")
+    assert 30 <= made.changed <= made.changed + made.not_reached == 160
+    reached = made.changed
+    with pytest.raises(actions.NotNow):
+        actions.resume_change(actor=admin, change_id=made.pk)
+    tasks.run_bulk_change.delay(change_id=made.pk)  # a doorbell that comes late
+    other = house.ask(admin, house.people(30), "webinar")
+    house.settled(other)
+    made.refresh_from_db()
+    assert (made.state, made.changed) == ("CANCELLED", reached)
+
+
+def test_paused_and_resumed_while_a_batch_is_applied_nothing_surfaces(house: House, admin: User) -> None:
+    made = in_flight(house, admin, house.people(160, "rescue"))
+    with held(house, SEATS):
+        wait_until(house.waiting_for_locks, 10, "a batch waiting for seats")
+        actions.pause_change(actor=admin, change_id=made.pk)
+        resuming = Beside(lambda: actions.resume_change(actor=admin, change_id=made.pk))
+        wait_until(lambda: house.waiting_for_locks() >= 2 or not resuming.is_alive(), 10, "the resuming waiting or done")
+    resuming.join()
+
+    assert isinstance(resuming.outcome, BulkChange), resuming.outcome
+    tasks.ring_for(made)
+    house.settled(made)
+    assert made.changed == 160
+
+
+def test_a_paused_change_rests_and_nothing_is_lost_by_the_death_of_the_worker(house: House, admin: User, chance: Any) -> None:
+    made = in_flight(house, admin, house.people(160, "rescue"))
+    actions.pause_change(actor=admin, change_id=made.pk)
+    house.kill("pool child", chance)
+    house.settled(house.ask(admin, house.people(30), "webinar"))
+    done = house.done(made)
+    assert made.batches.filter(state=BulkChangeBatch.State.WAITING).exists()
+    tasks.run_bulk_change.delay(change_id=made.pk)
+    house.settled(house.ask(admin, house.people(30), "webinar"))
+
+    assert house.done(made) == done
+    actions.resume_change(actor=admin, change_id=made.pk)
+    since = time.monotonic()
+    tasks.ring_for(made)
+    house.resumes(made, after="pausing", done=done, since=since)
+    house.settled(made)
+    assert made.changed == 160
+
+
+def test_a_user_who_cannot_be_changed_is_found_though_the_worker_dies(house: House, admin: User, chance: Any) -> None:
+    people = house.people(160, "rescue")
+    poison = people[57]
+    refuse = f"CHECK (user_id <> {poison} OR NOT products @> ARRAY{ids('webinar')})"
+    house.rows(f"ALTER TABLE products_productaccess ADD CONSTRAINT poison {refuse} NOT VALID")
+    try:
+        made = house.ask(admin, people, "webinar")
+        wait_until(lambda: house.done(made) >= 3 + chance.randrange(6), 20, "some batches")
+        since, done = house.kill("pool child", chance), house.done(made)
+        house.resumes(made, after="pool child", done=done, since=since)
+        house.settled(made, state="FAILED")
+    finally:
+        house.rows("ALTER TABLE products_productaccess DROP CONSTRAINT poison")
+
+    assert (made.changed, skipped_by_reason(made)) == (159, {"FAILED": 1})
+    assert "poison" in made.skips.get(user_id=poison).detail
+    actions.retry_failed(actor=admin, change_id=made.pk)
+    tasks.ring_for(made)
+    house.settled(made)
+    assert (made.changed, made.skipped) == (160, 0)
+
+
+def test_a_change_and_its_undo_survive_the_death_of_a_worker(house: House, admin: User, chance: Any) -> None:
+    people = house.people(120, "rescue", "webinar")
+    made = house.ask(admin, people, "meeting")
+    house.settled(made)
+    house.ask(admin, people[:8], "central")  # changed again since
+    undo = actions.request_undo(actor=admin, change=made, notify=False, key=uuid.uuid4(), reason="", now=timezone.now())
+    tasks.ring_for(undo)
+    wait_until(lambda: house.done(undo) >= 1 + chance.randrange(4), 20, "some batches")
+    since, done = house.kill("pool child", chance), house.done(undo)
+    house.resumes(undo, after="pool child", done=done, since=since)
+    house.settled(undo)
+
+    assert (undo.changed, skipped_by_reason(undo)) == (112, {"CHANGED_SINCE": 8})
