@@ -96,3 +96,18 @@ class ChangeForm(forms.Form):
     def notify(self) -> bool:
         """Whether change emails are to be sent: unless “Do not notify users about this change” is ticked."""
         return not self.asked.get("quiet")
+
+
+class SeatsForm(forms.Form):
+    """How many seats there are of a product; left empty, as many as wanted."""
+
+    seats = forms.CharField(required=False, max_length=20)
+
+    def clean_seats(self) -> int | None:
+        text = self.cleaned_data["seats"]
+        if not text:
+            return None
+        number = TypedNumber(required=False).to_python(text)
+        if number is None:
+            raise ValidationError(_("“%(text)s” is not a number of seats.") % {"text": text})
+        return number

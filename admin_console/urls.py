@@ -13,6 +13,7 @@ from admin_console.views import (
     manage_products,
     manage_users,
     notifications,
+    products,
     steering,
     undo,
     user,
@@ -25,6 +26,8 @@ urlpatterns = [
     path("me/", account.me, name="me"),
     # Manage users
     path("users/", manage_users.manage_users, name="manage_users"),
+    path("users/count/", manage_users.count_users, name="count_users"),
+    path("users/selection/count/", manage_users.count_selected, name="count_selected"),
     path("users/selection/ticks/", manage_users.tick_users, name="tick_users"),
     path("users/selection/everyone/", manage_users.select_all, name="select_all_users"),
     path("users/selection/clear/", manage_users.clear_selection, name="clear_selection"),
@@ -46,6 +49,10 @@ urlpatterns = [
     path("changes/<int:change_id>/cancel/", steering.cancel, name="cancel_change"),
     path("changes/<int:change_id>/retry/", steering.retry, name="retry_change"),
     path("changes/<int:change_id>/undo/", undo.undo, name="undo_change"),
+    # Products and their seats
+    path("products/", products.products, name="products"),
+    path("products/<int:product_id>/", products.product, name="product"),
+    path("products/<int:product_id>/seats/", products.product_seats, name="product_seats"),
     # Test inbox: only while the built-in mail sink is the mail server
     path("inbox/", notifications.test_inbox, name="test_inbox"),
     path("inbox/<int:message_id>/", notifications.test_inbox_message, name="test_inbox_message"),

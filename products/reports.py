@@ -10,8 +10,18 @@ from django.db.models import Exists, OuterRef, Q, QuerySet, TextChoices
 from django.db.models.expressions import RawSQL
 from django.utils.translation import gettext_lazy as _
 
-from products.models import AccessChange, BulkChange, BulkChangeBatch, BulkChangeMove, BulkChangeSkip, Mode, Source
-from users.models import User
+from products.models import (
+    AccessChange,
+    BulkChange,
+    BulkChangeBatch,
+    BulkChangeMove,
+    BulkChangeSkip,
+    Mode,
+    Product,
+    ProductAccess,
+    Source,
+)
+from users.models import Role, User
 from users.queries import UserFilter, users_matching, visible_to
 
 
@@ -202,3 +212,12 @@ def _not_reached(change: BulkChange, edge: int, *, backwards: bool, limit: int, 
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
         return [row[0] for row in cursor]
+
+
+def holders(product: Product, *, reader: User, limit: int) -> list[User]:
+    """Return some of the users who hold a product and whom the reader may see, by name."""
+    holding = ProductAccess.objects.filter(products__contains=[product.pk])
+    if reader.role == Role.MANAGER:
+        holding = holding.filter(user__in=visible_to(reader).values("id"))
+    ids = list(holding.order_by("user_id").values_list("user_id", flat=True)[:limit])
+    return sorted(visible_to(reader).in_bulk(ids).values(), key=lambda user: (user.name_key, user.pk))

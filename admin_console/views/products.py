@@ -1,0 +1,100 @@
+"""The products: how many seats of each are taken, who holds it, which changes it was part of; and setting its seats."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_POST
+
+from admin_console.access import Request, requires
+from admin_console.activity import what
+from admin_console.forms import SeatsForm
+from admin_console.templatetags.console import product_codes
+from admin_console.views.changes import see_other
+from products.models import Product
+from products.queries import catalogue, product_names, visible_changes
+from products.refusals import ChangeRefused, NotAllowed
+from products.reports import ChangeFilter, changes_matching, holders
+from products.seats import set_seats
+from users.models import Capability
+from users.queries import can
+
+SOME = 20  # holders, and changes, that a product's page shows
+
+
+@dataclass(frozen=True)
+class Row:
+    """A product, its mark, and its seats."""
+
+    product: Product
+    code: str
+
+    @property
+    def taken(self) -> int:
+        """How many seats are used or reserved."""
+        return self.product.seat.used + self.product.seat.reserved
+
+    @property
+    def nearly(self) -> int:
+        """From how many taken seats on they run short: nine of ten."""
+        return (self.product.seat.seats or 0) * 9 // 10
+
+    @property
+    def free(self) -> int | None:
+        """How many seats are free, None when there are as many as wanted."""
+        seat = self.product.seat
+        return None if seat.seats is None else seat.seats - self.taken
+
+
+@require_GET
+@requires(Capability.VIEW_USERS)
+def products(request: Request) -> HttpResponse:
+    """List the products with their seats."""
+    found = catalogue()
+    codes = product_codes(found)
+    return render(request, "products/products.html", {"rows": [Row(each, codes[each.pk]) for each in found]})
+
+
+@require_GET
+@requires(Capability.VIEW_USERS)
+def product(request: Request, product_id: int) -> HttpResponse:
+    """Show one product: its seats, some of its holders, its last changes."""
+    return _shown(request, product_id)
+
+
+@require_POST
+@requires(Capability.MANAGE_USERS)
+def product_seats(request: Request, product_id: int) -> HttpResponse:
+    """Set how many seats there are of a product; refused, the form again with the sentence beside it."""
+    made = get_object_or_404(Product, pk=product_id)
+    form = SeatsForm(request.POST)
+    if not form.is_valid():
+        return _shown(request, product_id, form=form, status=422)
+    try:
+        set_seats(actor=request.user, product_id=product_id, seats=form.cleaned_data["seats"])
+    except ChangeRefused as refused:
+        form.add_error("seats", str(refused))
+        return _shown(request, product_id, form=form, status=403 if isinstance(refused, NotAllowed) else 422)
+    messages.success(request, _("The number of seats of %(product)s was set.") % {"product": made.name})
+    return see_other("product", product_id)
+
+
+def _shown(request: Request, product_id: int, *, form: SeatsForm | None = None, status: int = 200) -> HttpResponse:
+    found = catalogue()
+    row = next((Row(each, product_codes(found)[each.pk]) for each in found if each.pk == product_id), None)
+    if row is None:
+        get_object_or_404(Product, pk=product_id)
+        raise AssertionError("unreachable")
+    names = product_names()
+    changes = changes_matching(visible_changes(request.user), ChangeFilter(product=product_id)).select_related("actor")
+    context: dict[str, Any] = {
+        "row": row,
+        "form": form or SeatsForm({"seats": "" if row.product.seat.seats is None else row.product.seat.seats}),
+        "holders": holders(row.product, reader=request.user, limit=SOME),
+        "changes": [(each, what(each, names)) for each in changes.order_by("-id")[:SOME]],
+        "may_set": can(request.user, Capability.MANAGE_USERS),
+    }
+    return render(request, "products/product.html", context, status=status)

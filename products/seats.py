@@ -1,0 +1,108 @@
+"""Seats: setting how many there are of a product, and counting anew how many are taken."""
+
+import logging
+from dataclasses import dataclass
+
+from django.db import connections, transaction
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from products.models import Seat
+from products.refusals import ChangeRefused, NotAllowed
+from users.models import Capability, User
+from users.queries import can
+
+logger = logging.getLogger(__name__)
+
+
+class TooFewSeats(ChangeRefused):
+    """More seats are taken than there would be: `taken` says how many."""
+
+    def __init__(self, message: str, *, taken: int) -> None:
+        super().__init__(message)
+        self.taken = taken
+
+
+def set_seats(*, actor: User, product_id: int, seats: int | None) -> Seat:
+    """Set how many users may hold a product (None: as many as wanted) and return its seats. Raises NotAllowed, TooFewSeats."""
+    if not can(actor, Capability.MANAGE_USERS):
+        raise NotAllowed(_("Your role does not let you set the number of seats."))
+    with transaction.atomic():
+        seat = Seat.objects.select_for_update(no_key=True).get(pk=product_id)
+        taken = seat.used + seat.reserved
+        if seats is not None and seats < taken:
+            sentence = ngettext(
+                "There cannot be fewer seats than are taken: %(used)s is used, and %(reserved)s reserved for changes that run.",
+                "There cannot be fewer seats than are taken: %(used)s are used, and %(reserved)s reserved for changes that run.",
+                seat.used,
+            )
+            raise TooFewSeats(sentence % {"used": seat.used, "reserved": seat.reserved}, taken=taken)
+        logger.info("seats_set", extra={"actor": actor.pk, "product": product_id, "before": seat.seats, "after": seats})
+        seat.seats = seats
+        seat.save(update_fields=["seats"])
+    return seat
+
+
+@dataclass(frozen=True)
+class Recount:
+    """The counters of one product, and what they should be: the users who hold it, and what unfinished changes reserved."""
+
+    product_id: int
+    name: str
+    seats: int | None
+    used: int
+    holders: int
+    reserved: int
+    set_aside: int
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the counters are what they should be."""
+        return (self.used, self.reserved) == (self.holders, self.set_aside)
+
+    @property
+    def is_oversold(self) -> bool:
+        """Whether there are fewer seats than are truly taken, which no counter may say."""
+        return self.seats is not None and self.holders + self.set_aside > self.seats
+
+
+COUNTED = """
+SELECT p.id, p.name, s.seats, s.used, coalesce(held.holders, 0), s.reserved, coalesce(kept.set_aside, 0)
+FROM products_product p JOIN products_seat s ON s.product_id = p.id
+LEFT JOIN (
+    SELECT product, count(*) AS holders FROM products_productaccess, unnest(products) AS product GROUP BY product
+) held ON held.product = p.id
+LEFT JOIN (
+    SELECT product_id, sum(r.reserved)::integer AS set_aside FROM products_seatreservation r
+    JOIN products_bulkchange c ON c.id = r.change_id AND c.state IN ('RUNNING', 'PAUSED') GROUP BY product_id
+) kept ON kept.product_id = p.id
+ORDER BY p.position, p.id
+"""
+
+
+def recounted(*, using: str = "default") -> list[Recount]:
+    """Return the counters of every product beside what they should be, all of one moment: one statement sees one state."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(COUNTED)
+        return [Recount(*row) for row in cursor]
+
+
+def repair_seats(*, using: str) -> list[Recount]:
+    """Set the counters right as the owner of the tables, and return what they were; what is oversold stays as it is.
+
+    Nobody else may lock access rows meanwhile: who has locked some goes on to the seats, and that order must hold here too.
+    """
+    with transaction.atomic(using=using), connections[using].cursor() as cursor:
+        cursor.execute("LOCK TABLE products_productaccess IN EXCLUSIVE MODE")
+        cursor.execute("SELECT 1 FROM products_seat ORDER BY product_id FOR UPDATE")
+        found = recounted(using=using)
+        cursor.execute(
+            "DELETE FROM products_seatreservation r USING products_bulkchange c "
+            "WHERE c.id = r.change_id AND c.state NOT IN ('RUNNING', 'PAUSED')"
+        )
+        for wrong in [each for each in found if not each.is_right and not each.is_oversold]:
+            cursor.execute(
+                "UPDATE products_seat SET used = %s, reserved = %s WHERE product_id = %s",
+                [wrong.holders, wrong.set_aside, wrong.product_id],
+            )
+    return found

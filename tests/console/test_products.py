@@ -1,0 +1,144 @@
+"""The products: their seats, holders and changes; setting how many seats there are."""
+
+import re
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from products.models import BulkChange, Product, Seat, SeatReservation
+from tests.factories import change, give, limit, make_group, make_user, product
+from users.models import Role, User
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def ada(client: Client) -> User:
+    """Return an admin who is signed in."""
+    ada = make_user("Ada Admin", role=Role.ADMIN)
+    client.force_login(ada)
+    return ada
+
+
+def shown(response: Any) -> str:
+    """Return the words of an answer, without tags."""
+    return " ".join(re.sub(r"<[^>]+>", " ", response.content.decode()).split())
+
+
+def set_seats(client: Client, code: str, seats: str) -> Any:
+    return client.post(f"/products/{product(code).pk}/seats/", {"seats": seats})
+
+
+def reserve(actor: User, code: str, seats: int) -> None:
+    """Let a change that runs have set so many seats aside."""
+    running = BulkChange.objects.create(actor=actor, products=[], preserved=[], selection={}, requested_at="2026-11-22T12:00Z")
+    SeatReservation.objects.create(change=running, product=product(code), reserved=seats)
+    Seat.objects.filter(product__code=code).update(reserved=seats)
+
+
+def test_the_list_tells_the_seats_of_each_product(client: Client, ada: User) -> None:
+    give(make_user(), "rescue", "central")
+    limit("rescue", 1_200)
+    reserve(ada, "rescue", 3)
+    Product.objects.filter(code="central").update(restricted=True, retired_at="2026-01-01T00:00Z")
+
+    page = client.get("/products/")
+
+    assert "Rescue 1 3 1,196 1,200 4 of 1,200 Users Rescue Changes Rescue" in shown(page)
+    assert "Central retired restricted 1 – any unlimited" in shown(page)
+    assert f'href="/users/?product={product("rescue").pk}"' in page.content.decode()
+    assert f'href="/changes/?product={product("rescue").pk}"' in page.content.decode()
+
+
+def test_a_product_tells_who_holds_it_and_what_changed_it(client: Client, ada: User) -> None:
+    made = change(ada, [make_user("Grace Hopper")], "rescue")
+    change(ada, [make_user("Hedy Lamarr")], "central")
+
+    words = shown(client.get(f"/products/{product('rescue').pk}/"))
+
+    assert "Grace Hopper" in words
+    assert f"#{made.pk} Set to Rescue Finished Ada Admin" in words
+    assert "Hedy Lamarr" not in words
+    assert "Central" not in words
+
+
+def test_a_manager_sees_holders_of_their_groups_only(client: Client) -> None:
+    sales = make_group("Sales")
+    client.force_login(make_user(role=Role.MANAGER, manages=[sales]))
+    give(make_user("Grace Hopper", groups=[sales]), "rescue")
+    give(make_user("Hedy Lamarr"), "rescue")
+    give(make_user("Anna Alt"), "central")
+
+    rescue = client.get(f"/products/{product('rescue').pk}/")
+    assert "Grace Hopper" in shown(rescue)
+    assert "Hedy Lamarr" not in shown(rescue)
+    assert "Set seats" not in shown(rescue)
+    assert "Nobody in your groups holds it." in shown(client.get(f"/products/{product('central').pk}/"))
+
+
+def test_the_number_of_seats_is_set(client: Client, ada: User) -> None:
+    give(make_user(), "rescue")
+
+    for typed, seats in (("1,500", 1_500), ("1", 1), ("", None), ("7", 7)):
+        response = set_seats(client, "rescue", typed)
+
+        assert (response.status_code, response["Location"]) == (303, f"/products/{product('rescue').pk}/")
+        assert product("rescue").seat.seats == seats
+    assert "The number of seats of Rescue was set." in shown(client.get("/products/"))
+
+
+def test_fewer_seats_than_are_taken_are_refused_with_the_numbers(client: Client, ada: User) -> None:
+    give(make_user(), "rescue")
+    give(make_user(), "rescue")
+    reserve(ada, "rescue", 3)
+
+    refused = set_seats(client, "rescue", "4")
+
+    assert refused.status_code == 422
+    sentence = "There cannot be fewer seats than are taken: 2 are used, and 3 reserved for changes that run."
+    assert sentence in shown(refused)
+    assert 'value="4"' in refused.content.decode()
+    assert product("rescue").seat.seats is None
+    assert set_seats(client, "rescue", "5").status_code == 303
+
+
+@pytest.mark.parametrize("typed", ["many", "-1", "1.5.x", "99999999999"])
+def test_what_is_no_number_is_refused_and_kept(client: Client, ada: User, typed: str) -> None:
+    refused = set_seats(client, "rescue", typed)
+
+    assert refused.status_code == 422
+    assert f"“{typed}” is not a number of seats." in shown(refused)
+    assert f'value="{typed}"' in refused.content.decode()
+
+
+def test_the_pages_cost_the_same_for_few_and_many(client: Client, ada: User) -> None:
+    def statements(size: int) -> int:
+        for _ in range(size):
+            change(ada, [make_user()], "rescue")
+        with CaptureQueriesContext(connection) as captured:
+            client.get("/products/")
+            client.get(f"/products/{product('rescue').pk}/")
+        return len(captured)
+
+    statements(1)  # writes when the admin was seen
+
+    assert statements(3) == statements(30)
+
+
+def test_who_may_not(client: Client) -> None:
+    assert client.get("/products/")["Location"] == "/accounts/login/?next=/products/"
+    for role, reads in ((Role.MEMBER, 403), (Role.MANAGER, 200), (Role.SUPPORT, 200)):
+        client.force_login(give(make_user(role=role), "rescue"))
+        assert client.get("/products/").status_code == reads
+        assert client.get(f"/products/{product('rescue').pk}/").status_code == reads
+        assert set_seats(client, "rescue", "9").status_code == 403
+
+
+def test_an_unknown_product_is_not_found(client: Client, ada: User) -> None:
+    assert client.get("/products/4711/").status_code == 404
+    assert client.get("/products/99999999999999999999/").status_code == 404
+    assert client.post("/products/4711/seats/", {"seats": "1"}).status_code == 404
+    assert client.get(f"/products/{product('rescue').pk}/seats/").status_code == 405
