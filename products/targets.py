@@ -73,7 +73,7 @@ def rows(mode: str, among: Among) -> str:
 
 def granted(mode: str, product: str) -> str:
     """Return the condition that a change grants a product; `product` is SQL."""
-    return f"(NOT a.products @> ARRAY[{product}]::int[] AND {TARGET[mode]} @> ARRAY[{product}]::int[])"
+    return f"({product} <> ALL(a.products) AND {product} = ANY({TARGET[mode]}))"
 
 
 # Seats: who gets one while there are some. All or nothing per user, in the order in which users were added (rule B9).
