@@ -33,6 +33,11 @@ class Bench:
         """How many users are "10,000 of them": fewer when there are not ten times as many."""
         return min(10_000, self.users // 10)
 
+    @property
+    def quick(self) -> bool:
+        """Whether this run is about the bench itself, not about its figures."""
+        return self.users < 10_000
+
     @contextmanager
     def fresh(self) -> Iterator[Database]:
         """Yield a copy of the organisation as it was at first, on which Django and processes started meanwhile work."""
