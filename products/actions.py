@@ -335,12 +335,7 @@ def pause_change(*, actor: User, change_id: int) -> BulkChange:
 
 def resume_change(*, actor: User, change_id: int) -> BulkChange:
     """Let a paused change run again; wake a worker for it after the commit. Raises NotAllowed, NotNow."""
-    with transaction.atomic():
-        _refuse_steering(actor, BulkChange.objects.get(pk=change_id), {BulkChange.State.PAUSED})
-        # Waits for the batches that are being applied still; they take their rows in this order too.
-        waiting = BulkChangeBatch.objects.filter(change=change_id, state=BulkChangeBatch.State.WAITING)
-        waiting.update(attempts=0, lease_until=None)
-        return _steered(actor, change_id, {BulkChange.State.PAUSED}, BulkChange.State.RUNNING)
+    return retrying(lambda: _steered(actor, change_id, {BulkChange.State.PAUSED}, BulkChange.State.RUNNING, attempts=0))
 
 
 def cancel_change(*, actor: User, change_id: int, now: datetime) -> BulkChange:
@@ -348,32 +343,44 @@ def cancel_change(*, actor: User, change_id: int, now: datetime) -> BulkChange:
 
     def attempt() -> BulkChange:
         with transaction.atomic():
-            _refuse_steering(actor, BulkChange.objects.get(pk=change_id), {BulkChange.State.RUNNING, BulkChange.State.PAUSED})
-            # Waits for the batches that are being applied now; whoever claimed another one finds it cancelled.
-            waiting = BulkChangeBatch.objects.filter(change=change_id, state=BulkChangeBatch.State.WAITING)
-            waiting.update(state=BulkChangeBatch.State.CANCELLED, lease_until=None)
-            change = _steered(actor, change_id, {BulkChange.State.RUNNING, BulkChange.State.PAUSED}, BulkChange.State.CANCELLED)
+            # Whoever has claimed a batch and not begun it finds it cancelled.
+            change = _steered(actor, change_id, unfinished, cancelled, state=BulkChangeBatch.State.CANCELLED)
+            _forget_skips_of_not_reached(change)
             conclude(change, now=now)
             return change
 
     return retrying(attempt)
 
 
+def _forget_skips_of_not_reached(change: BulkChange) -> None:
+    """Forget who would have been left out for want of a seat, had their turn come."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM products_bulkchangeskip s USING products_bulkchangebatch b WHERE b.change_id = %s "
+            "AND b.state = 'CANCELLED' AND s.change_id = b.change_id AND s.user_id BETWEEN b.first_user AND b.last_user",
+            [change.pk],
+        )
+
+
 def retry_failed(*, actor: User, change_id: int) -> BulkChange:
     """Try the users again who could not be changed; wake a worker for it after the commit. Raises NotAllowed, NotNow."""
     with transaction.atomic():
         change = _steered(actor, change_id, {BulkChange.State.FAILED}, BulkChange.State.RUNNING)
-        change.batches.filter(state=BulkChangeBatch.State.FAILED).update(
-            state=BulkChangeBatch.State.WAITING, attempts=0, lease_until=None
-        )
-        again, _models = change.skips.filter(reason=BulkChangeSkip.Reason.FAILED).delete()
+        failed = change.batches.filter(state=BulkChangeBatch.State.FAILED)  # each of one user
+        again = failed.update(state=BulkChangeBatch.State.WAITING, attempts=0, lease_until=None)
+        change.skips.filter(reason=BulkChangeSkip.Reason.FAILED).delete()
         change.skipped, change.finished_at = change.skipped - again, None
         change.save(update_fields=["skipped", "finished_at"])
     return change
 
 
-def _steered(actor: User, change_id: int, from_states: AbstractSet[str], to_state: str) -> BulkChange:
+def _steered(actor: User, change_id: int, from_states: AbstractSet[str], to_state: str, **waiting: Any) -> BulkChange:
+    """Bring a change into another state, and its `waiting` batches: after those that are being applied now."""
     with transaction.atomic():
+        _refuse_steering(actor, BulkChange.objects.get(pk=change_id), from_states)
+        if waiting:  # batches before their change: the order in which workers take their rows
+            batches = BulkChangeBatch.objects.filter(change=change_id, state=BulkChangeBatch.State.WAITING)
+            batches.update(lease_until=None, **waiting)
         change = BulkChange.objects.select_for_update().get(pk=change_id)
         _refuse_steering(actor, change, from_states)
         change.state, change.state_by, change.state_reason, change.failures = to_state, actor, "", 0

@@ -113,7 +113,7 @@ def _failed(change: BulkChange, batch: BulkChangeBatch, error: DatabaseError) ->
         return _pause(change, _("The database has no room left: %(words)s") % {"words": words.partition("\n")[0]})
     if isinstance(error, OperationalError) and batch.attempts < ATTEMPTS:
         _put_off(batch, words, seconds=2**batch.attempts)
-        return Step.WAIT
+        return Step.MORE
     if batch.depth == 0 and (why := _too_many_failures(change, words)):
         _put_off(batch, words, seconds=0)
         return _pause(change, why)
@@ -152,11 +152,11 @@ def _pause(change: BulkChange, why: str) -> Step:
 def _divide(batch: BulkChangeBatch, words: str) -> Step:
     """Split a batch that fails into smaller ones; the one user left in the end is listed as not changed, with the reason."""
     with transaction.atomic():
-        change = BulkChange.objects.select_for_update().get(pk=batch.change_id)
         mine = BulkChangeBatch.objects.filter(pk=batch.pk, attempts=batch.attempts, state=BulkChangeBatch.State.WAITING)
         state = BulkChangeBatch.State.SPLIT if batch.size > 1 else BulkChangeBatch.State.FAILED
         if not mine.update(state=state, lease_until=None, error=words):
             return Step.MORE
+        change = BulkChange.objects.select_for_update().get(pk=batch.change_id)  # another batch may be split now too
         with connection.cursor() as cursor:
             if batch.size > 1:
                 cursor.execute(SPLIT, {"batch": batch.pk, "change": change.pk, "size": -(-batch.size // PARTS)})
@@ -179,13 +179,13 @@ GROUP BY last.n, part, depth ORDER BY part
 
 
 def _finish(change: BulkChange, *, now: datetime) -> bool:
-    """Conclude the change if no batch is left and return whether it is over."""
+    """Conclude the change if no batch is left, though it was paused meanwhile; return whether it goes no further."""
     with transaction.atomic():
         change = BulkChange.objects.select_for_update().get(pk=change.pk)
-        if change.state != BulkChange.State.RUNNING:
+        if change.is_over:
             return True
         if change.batches.filter(state=BulkChangeBatch.State.WAITING).exists():
-            return False
+            return change.state == BulkChange.State.PAUSED
         conclude(change, now=now)
         return True
 
