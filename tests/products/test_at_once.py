@@ -11,9 +11,9 @@ import pytest
 from django.db import connection
 
 from notifications.models import Notification
-from products import actions, history, queries, running
+from products import actions, history, running
 from products.batch import LostClaim
-from products.models import AccessChange, BulkChange, BulkChangeBatch, Mode, ProductAccess, Seat, Source
+from products.models import AccessChange, BulkChange, Mode, ProductAccess, Seat, Source
 from tests.factories import NOW, change, give, held_by, ids, limit, make_user
 from users.models import Role, User
 
@@ -188,53 +188,6 @@ def test_a_worker_whose_lease_ran_out_does_not_apply_its_batch(committed_db, set
     with pytest.raises(LostClaim):
         running._apply_claimed(made, slow)
     assert AccessChange.objects.count() == 1
-
-
-def test_a_user_who_can_never_be_changed_is_found_and_all_others_are_changed(committed_db, settings, owner_connection):
-    settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE = 0, 25
-    admin, users = make_user(role=Role.ADMIN), [make_user() for _ in range(50)]
-    owner_connection.execute(
-        f"""
-        CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''poison''; END';
-        CREATE TRIGGER poison BEFORE UPDATE ON products_productaccess FOR EACH ROW WHEN (new.user_id = {users[4].pk})
-        EXECUTE FUNCTION poison()
-        """
-    )
-    owner_connection.commit()
-    made = change(admin, users, "rescue")
-    run_to_the_end(made)
-
-    made.refresh_from_db()
-    assert (made.state, made.changed, made.skipped) == (BulkChange.State.FAILED, 49, 1)
-    found = made.skips.get()
-    assert (found.user_id, found.reason, found.detail) == (users[4].pk, "FAILED", "poison")
-
-    owner_connection.execute("DROP TRIGGER poison ON products_productaccess")
-    owner_connection.commit()
-    run_to_the_end(actions.retry_failed(actor=admin, change_id=made.pk))
-    made.refresh_from_db()
-    assert (made.state, made.changed, made.skipped) == (BulkChange.State.FINISHED, 50, 0)
-
-
-def test_a_batch_that_the_database_cannot_do_now_waits_longer_each_time(committed_db, settings, owner_connection):
-    settings.BULK_AT_ONCE = 0
-    made = change(make_user(role=Role.ADMIN), [make_user()], "rescue")
-    owner_connection.execute(
-        "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS "
-        "'BEGIN RAISE EXCEPTION ''not now'' USING ERRCODE = ''lock_not_available''; END';"
-        "CREATE TRIGGER poison BEFORE UPDATE ON products_productaccess FOR EACH ROW EXECUTE FUNCTION poison()"
-    )
-    owner_connection.commit()
-
-    assert actions.advance_bulk_change(change_id=made.pk, now=NOW) is actions.Step.WAIT
-    assert queries.stalled() == []
-    owner_connection.execute("DROP TRIGGER poison ON products_productaccess")
-    owner_connection.commit()
-    made.batches.update(lease_until=None)
-    run_to_the_end(made)
-
-    batch = BulkChangeBatch.objects.get()
-    assert (batch.state, batch.attempts, batch.error) == (BulkChangeBatch.State.DONE, 2, "")
 
 
 def test_a_change_waits_for_rows_that_another_holds_and_then_sees_what_they_wrote(committed_db):
