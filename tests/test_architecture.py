@@ -12,8 +12,8 @@ ROOMS = {  # inside of an app, each room may import those before it
     "users": ["models", "plans", "queries", "actions", "sheets", "imports", "reading_room", "admin", "apps"],
     "notifications": ["models", "queries", "emails", "smtp", "outbox", "sink", "actions", "tasks", "admin", "apps"],
     "products": [
-        "models", "selection", "history", "targets", "queries", "reports", "export", "previews", "refusals", "previewed", "seats", "batch", "running",
-        "actions", "imports", "tasks", "emails", "admin", "apps"
+        "models", "selection", "history", "targets", "queries", "reports", "export", "previews", "refusals",
+        "previewed", "undoing", "seats", "batch", "running", "actions", "imports", "tasks", "emails", "admin", "apps"
     ],
 }  # fmt: skip
 
