@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("everyone", "some", "listing", "rivals")
+PARTS = ("everyone", "some", "listing", "meanwhile", "rivals")
 
 
 @contextmanager

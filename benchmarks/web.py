@@ -22,6 +22,8 @@ from admin_console.embedded import spawn, stop
 from tests.processes import ROOT, environment, wait_until
 from users.models import User
 
+type Fields = Mapping[str, str | list[str]]
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -59,18 +61,18 @@ class Visitor:
         """Ask for a page, or as htmx does for the part of a page that is its target."""
         return self._ask("GET", path, {}, part, expect)
 
-    def post(self, path: str, fields: Mapping[str, str], *, part: str = "", expect: int = 200) -> Answer:
+    def post(self, path: str, fields: Fields, *, part: str = "", expect: int = 200) -> Answer:
         """Send a form."""
         return self._ask("POST", path, fields, part, expect)
 
-    def _ask(self, method: str, path: str, fields: Mapping[str, str], part: str, expect: int) -> Answer:
+    def _ask(self, method: str, path: str, fields: Fields, part: str, expect: int) -> Answer:
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self._cookies.items())}
         if part:
             headers |= {"HX-Request": "true", "HX-Target": part}
         body = b""
         if method == "POST":
             headers |= {"Content-Type": "application/x-www-form-urlencoded"}
-            body = urlencode(fields).encode()
+            body = urlencode(fields, doseq=True).encode()
         started = time.perf_counter()
         self._connection.request(method, path, body or None, headers)
         response = self._connection.getresponse()
