@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -139,8 +139,9 @@ def free_port() -> str:
 class Console:
     """A console started by its command, in a folder of its own."""
 
-    def __init__(self, home: Path, **more: str) -> None:
-        self.home, self.port = home, free_port()
+    def __init__(self, home: Path, *, before: Sequence[str] = (), **more: str) -> None:
+        """`before` are the first words of its command; `more` is for its environment."""
+        self.home, self.port, self._before = home, free_port(), before
         self.process: subprocess.Popen[str] | None = None
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self.environment = inherited | {
@@ -166,7 +167,7 @@ class Console:
 
     def run(self, out: object, **more: str) -> subprocess.Popen[str]:
         """Start its command, without waiting for anything."""
-        command = [sys.executable, str(ROOT / "manage.py"), "run_console"]
+        command = [*self._before, sys.executable, str(ROOT / "manage.py"), "run_console"]
         environment = self.environment | more
         return subprocess.Popen(command, env=environment, cwd=self.home, stdout=out, stderr=subprocess.STDOUT, text=True)  # type: ignore[call-overload]
 

@@ -9,6 +9,8 @@ from pytest_django import DjangoDbBlocker
 
 from products.models import Seat
 from tests.database import use
+from users.models import User
+from users.queries import first_super_admin
 
 pytest.register_assert_rewrite("tests.faults.house")
 
@@ -46,3 +48,11 @@ def chance() -> random.Random:
     seed = int(os.environ.get("FAULTS_SEED") or random.randrange(1_000_000))
     print(f"FAULTS_SEED={seed}")
     return random.Random(seed)
+
+
+@pytest.fixture
+def admin(house: House) -> User:
+    """Return the first Super admin, whose password the console knows."""
+    found = first_super_admin()
+    assert found
+    return found

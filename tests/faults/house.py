@@ -7,9 +7,11 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 import urllib.parse
+import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -19,11 +21,12 @@ import psycopg
 import redis
 from django.db import connections
 from django.utils import timezone
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from admin_console.embedded import sockets_folder
-from products import tasks
-from products.models import BulkChange
+from admin_console.embedded import server_account, sockets_folder
+from products import actions, tasks
+from products.models import BulkChange, Mode
 from products.selection import Selection
 from tests import factories
 from tests.database import Database
@@ -32,6 +35,7 @@ from tests.processes import Console, free_port, wait_until
 from users.models import User
 
 LONG = os.environ.get("FAULTS") == "long"
+APPLY = "/users/products/apply/"
 PASSWORD = "correct horse battery staple"
 # What a console may take to go on, and how long a change may show as running after the last of its workers died.
 RESUMED, RUNNING = 15, 30
@@ -56,7 +60,11 @@ class House:
         sockets = sockets_folder(home)
         # Nobody listens at that port, so emails stay owed: they are not what is looked at here, and sending them takes its time.
         mail = {"EMAIL_HOST": "127.0.0.1", "EMAIL_PORT": free_port()}
-        self.console = Console(home, DEMO_USERS="0", ADMIN_PASSWORD=PASSWORD, BULK_AT_ONCE="10", BULK_BATCH_SIZE="10", **mail)
+        self.small_disk = home / "small disk"
+        self.has_small_disk = _can_mount()
+        before = _with_small_disk(self.small_disk) if self.has_small_disk else []
+        sizes = {"BULK_AT_ONCE": "10", "BULK_BATCH_SIZE": "10", "DEMO_USERS": "0"}
+        self.console = Console(home, before=before, ADMIN_PASSWORD=PASSWORD, **sizes, **mail)
         self.database = Database("console", make_conninfo(host=str(sockets), dbname="console", user="postgres"))
         self._valkey = sockets / "valkey.sock"
         self.broker_url = f"redis+socket://{self._valkey}"
@@ -158,6 +166,23 @@ class House:
         wait_until(goes_on, RESUMED - (time.monotonic() - since), f"going on after the death of {after}")
         self.resumed_after[after].append(time.monotonic() - since)
 
+    # Its disk
+
+    @contextlib.contextmanager
+    def history_on_small_disk(self) -> Iterator["SmallDisk"]:
+        """Keep the history of this month on the small disk inside the block."""
+        partition = f"products_accesschange_{timezone.now():%Y_%m}"
+        with psycopg.connect(self.database.superuser, autocommit=True) as server:
+            server.execute(f"CREATE TABLESPACE small LOCATION '{self.small_disk}'")
+            server.execute(f"ALTER TABLE {partition} SET TABLESPACE small")
+            disk = SmallDisk(server, self.small_disk / "ballast")
+            try:
+                yield disk
+            finally:
+                disk.empty()
+                server.execute(f"ALTER TABLE {partition} SET TABLESPACE pg_default")
+                server.execute("DROP TABLESPACE small")
+
     # Its processes
 
     def processes(self, kind: str) -> list[int]:
@@ -225,11 +250,52 @@ def held(house: House, statement: str, *params: object) -> Iterator[None]:
         other.rollback()
 
 
+# PostgreSQL can be given a disk that is soon full where we may mount one, in a namespace that ends with the console. What is not
+# root there becomes itself again, for PostgreSQL runs as anybody but root.
+MOUNT = 'mkdir -p "$1" && mount -t tmpfs -o size=32m,mode=700,uid="$2",gid="$3" tmpfs "$1" && shift 3 && exec "$@"'
+
+
+def _with_small_disk(folder: Path) -> list[str]:
+    """Return how to start a command so that `folder` is a disk of its own, small and seen by that command alone."""
+    if os.geteuid() == 0:
+        account = server_account()
+        assert account
+        return ["unshare", "--mount", "sh", "-c", MOUNT, "sh", str(folder), str(account.uid), str(account.gid)]
+    as_before = ["unshare", "--user", f"--map-user={os.geteuid()}", f"--map-group={os.getegid()}"]
+    return ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", MOUNT, "sh", str(folder), "0", "0", *as_before]
+
+
+def _can_mount() -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return subprocess.run([*_with_small_disk(Path(folder)), "true"], capture_output=True).returncode == 0
+        except OSError:
+            return False
+
+
 def _parent(number: int) -> int:
     try:
         return int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1])
     except OSError:
         return 0
+
+
+class SmallDisk:
+    """The disk on which PostgreSQL has the history; PostgreSQL itself fills it, for nobody else sees it."""
+
+    def __init__(self, server: psycopg.Connection, ballast: Path) -> None:
+        self._server, self._ballast = server, ballast
+
+    def fill(self) -> None:
+        """Leave no room on it."""
+        self._do(f"cat /dev/zero > '{self._ballast}' 2> /dev/null || true")
+
+    def empty(self) -> None:
+        """Make room again."""
+        self._do(f"rm -f '{self._ballast}'")
+
+    def _do(self, command: str) -> None:
+        self._server.execute(sql.SQL("COPY (SELECT 1) TO PROGRAM {}").format(command))
 
 
 class Answer(NamedTuple):
@@ -238,6 +304,11 @@ class Answer(NamedTuple):
     status: int
     location: str  # to which it leads, if to another page
     text: str
+
+    def change(self) -> BulkChange:
+        """Return the change to whose page it leads."""
+        assert self.status == 303, self.text
+        return BulkChange.objects.get(pk=int(self.location.strip("/").rpartition("/")[2]))
 
 
 class Visitor:
@@ -281,3 +352,11 @@ class Visitor:
                     return answer
             assert time.monotonic() < until, f"no answer to {path} for 30 s"
             time.sleep(0.05)
+
+
+def form(owner: User, people: Collection[int], *codes: str) -> dict[str, Any]:
+    """Return what the dialog posts for these users, ticked anew."""
+    actions.clear_selection(owner=owner, now=timezone.now())
+    draft = actions.tick_users(owner=owner, user_ids=people, ticked=True, now=timezone.now())
+    asked = {"mode": Mode.REPLACE, "shown": Mode.REPLACE, "product": factories.ids(*codes), "expected": len(people)}
+    return {**asked, "key": uuid.uuid4(), "draft": draft.pk}

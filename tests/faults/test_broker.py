@@ -12,19 +12,12 @@ import redis
 from admin_console.celery import Ticker, publisher
 from products import tasks
 from products.models import BulkChange
-from tests.factories import make_user
 from tests.faults.house import LONG, House
 from tests.processes import wait_until
-from users.models import Role, User
+from users.models import User
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 FEW, MANY = 8, 400 if LONG else 160  # a change of the first is made at once, one of the other takes seconds
-
-
-@pytest.fixture
-def admin(house: House) -> User:
-    """Return an admin of the console."""
-    return make_user(role=Role.ADMIN)
 
 
 @pytest.fixture

@@ -12,19 +12,13 @@ from django.utils import timezone
 from products import actions, tasks
 from products.models import BulkChange, BulkChangeBatch
 from products.queries import skipped_by_reason
-from tests.factories import ids, make_user
+from tests.factories import ids
 from tests.faults.house import House, held
 from tests.processes import wait_until
-from users.models import Role, User
+from users.models import User
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 SEATS = "SELECT 1 FROM products_seat FOR UPDATE"  # held, a batch waits after it was taken, before it is done
-
-
-@pytest.fixture
-def admin(house: House) -> User:
-    """Return an admin of the console."""
-    return make_user(role=Role.ADMIN)
 
 
 def in_flight(house: House, admin: User, people: list[int]) -> BulkChange:

@@ -3,21 +3,16 @@
 import itertools
 import random
 import time
-import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
-from django.utils.timezone import now
 
-from products import actions
-from products.models import BulkChange, Mode
+from products.models import BulkChange
 from tests.factories import ids, limit
-from tests.faults.house import LONG, Answer, House, Visitor
+from tests.faults.house import APPLY, LONG, House, Visitor, form
 from tests.processes import wait_until
 from users.models import User
-from users.queries import first_super_admin
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 # How often each is killed.
@@ -26,29 +21,6 @@ KILLS = (
     if LONG
     else {"worker": 1, "pool child": 2, "web": 1, "web child": 1, "launcher": 1, "postmaster": 1}
 )
-APPLY = "/users/products/apply/"
-
-
-@pytest.fixture
-def admin(house: House) -> User:
-    """Return the first Super admin, whose password the console knows."""
-    found = first_super_admin()
-    assert found
-    return found
-
-
-def form(owner: User, people: list[int], *codes: str) -> dict[str, Any]:
-    """Return what the dialog posts for these users, ticked anew."""
-    actions.clear_selection(owner=owner, now=now())
-    draft = actions.tick_users(owner=owner, user_ids=people, ticked=True, now=now())
-    asked = {"mode": Mode.REPLACE, "shown": Mode.REPLACE, "product": ids(*codes), "expected": len(people)}
-    return {**asked, "key": uuid.uuid4(), "draft": draft.pk}
-
-
-def change_shown(answer: Answer) -> BulkChange:
-    """Return the change to whose page an answer leads."""
-    assert answer.status == 303, answer.text
-    return BulkChange.objects.get(pk=int(answer.location.strip("/").rpartition("/")[2]))
 
 
 @pytest.mark.parametrize("size", [8, 40])
@@ -58,7 +30,7 @@ def test_fifty_posts_of_one_form_at_once_are_one_change(house: House, admin: Use
     with ThreadPoolExecutor(50) as many:
         answers = list(many.map(lambda _: visitor.fetch(APPLY, **posted), range(50)))
 
-    (made,) = {change_shown(answer) for answer in answers}
+    (made,) = {answer.change() for answer in answers}
     assert BulkChange.objects.filter(actor=admin, key=posted["key"]).count() == 1
     house.settled(made)
     assert made.changed == size
@@ -105,6 +77,6 @@ def asked_while_dying(house: House, admin: User, kind: str, chance: random.Rando
         answer = other.submit(visitor.insists, APPLY, **posted)
         time.sleep(chance.random() / 5)
         house.kill(kind, chance)
-    made = change_shown(answer.result())
+    made = answer.result().change()
     assert BulkChange.objects.filter(actor=admin, key=posted["key"]).count() == 1
     return made

@@ -3,18 +3,38 @@
 import time
 
 import pytest
+from django.utils import timezone
 
+from products import actions
 from products.models import BulkChange
 from products.queries import skipped_by_reason
 from tests.factories import make_group, make_user
-from tests.faults.house import LONG, House, held
+from tests.faults.house import APPLY, LONG, House, Visitor, form, held
 from tests.processes import wait_until
-from users.models import GroupMembership, Role
+from users.models import GroupMembership, Role, User
+from users.queries import UserFilter
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 
 LOCK_ONE = "SELECT 1 FROM products_productaccess WHERE user_id = %s FOR UPDATE"
+
+
+def test_a_form_whose_users_came_or_went_since_the_preview_applies_nothing(house: House, admin: User) -> None:
+    visitor, group, people = Visitor(house, admin.email), make_group(), house.people(41, "rescue")
+    posted = form(admin, [], "meeting") | {"expected": 40}
+    actions.select_everyone(owner=admin, wanted=UserFilter(group=(group.pk,)), now=timezone.now())
+    GroupMembership.objects.bulk_create(GroupMembership(user_id=number, group=group) for number in people)
+
+    assert visitor.insists(APPLY, **posted).status == 422  # one has come
+    house.rows("DELETE FROM users_user WHERE id = ANY(%s)", people[:2])
+    assert visitor.insists(APPLY, **posted).status == 422  # two are gone
+    assert not BulkChange.objects.filter(key=posted["key"]).exists()
+    house.assert_well()
+
+    made = visitor.insists(APPLY, **posted | {"expected": 39}).change()
+    house.settled(made)
+    assert made.changed == 39
 
 
 def test_users_who_leave_and_move_while_a_change_runs_are_told_apart(house: House) -> None:

@@ -1,0 +1,37 @@
+"""The disk of the history is full: a change pauses, says why, and goes on when there is room."""
+
+import pytest
+
+from products import actions, tasks
+from products.models import BulkChange
+from tests.faults.house import House
+from tests.processes import wait_until
+from users.models import User
+
+pytestmark = [pytest.mark.faults, pytest.mark.slow]
+
+
+def test_a_full_disk_pauses_a_change_and_room_lets_it_finish(house: House, admin: User) -> None:
+    if not house.has_small_disk:
+        pytest.skip("This account may mount no disk that would be soon full, and no namespace of its own to do it in.")
+    people = house.people(200, "rescue")
+    with house.history_on_small_disk() as disk:
+        made = house.ask(admin, people, "meeting")
+        wait_until(lambda: house.done(made) >= 2, 20, "two batches")
+        disk.fill()
+        wait_until(lambda: BulkChange.objects.get(pk=made.pk).state == BulkChange.State.PAUSED, 30, "the pause")
+        made.refresh_from_db()
+        house.assert_well("on a full disk")
+
+        assert 20 <= made.changed < 200
+        assert "The database has no room left" in made.state_reason
+        assert "No space left on device" in made.state_reason
+
+        actions.resume_change(actor=admin, change_id=made.pk)  # too early
+        tasks.ring_for(made)
+        wait_until(lambda: BulkChange.objects.get(pk=made.pk).state == BulkChange.State.PAUSED, 30, "the next pause")
+        disk.empty()
+        actions.resume_change(actor=admin, change_id=made.pk)
+        tasks.ring_for(made)
+        house.settled(made)
+    assert made.changed == 200
