@@ -340,6 +340,7 @@ def resume_change(*, actor: User, change_id: int) -> BulkChange:
 
 def cancel_change(*, actor: User, change_id: int, now: datetime) -> BulkChange:
     """End a change between two batches: what is done stays, and nobody else is reached. Raises NotAllowed, NotNow."""
+    unfinished, cancelled = {BulkChange.State.RUNNING, BulkChange.State.PAUSED}, BulkChange.State.CANCELLED
 
     def attempt() -> BulkChange:
         with transaction.atomic():
