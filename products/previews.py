@@ -13,13 +13,13 @@ from operator import xor
 from typing import Any
 
 from django.db import connection
-from django.db.models import BigIntegerField, BitXor, Count, F, Func, Q, QuerySet, Value
+from django.db.models import BigIntegerField, BitXor, Case, Count, F, Func, Q, QuerySet, Value, When
 from django.db.models.expressions import RawSQL
 
 from products.models import Mode, Product, ProductAccess
 from products.queries import catalogue, out_of_reach
 from products.selection import Selection, as_sql
-from products.targets import EVERYBODY, TARGET, Among, granted, left_out, target
+from products.targets import TARGET, Among, granted, left_out, target
 from users.models import User
 from users.queries import changeable_by
 
@@ -146,30 +146,39 @@ class Composition:
         return replace(self, groups=rest)
 
 
-def compose(users: QuerySet[User], *, actor: Any) -> Composition:
+def compose(accesses: QuerySet[ProductAccess], *, actor: Any) -> Composition:
     """Return what these users, all of them visible to the actor, hold now: in one pass, however many they are."""
-    products, changeable = catalogue(), changeable_by(actor)
+    products = catalogue()
     welcoming = [product.pk for product in products if product.onboarding]
-    # Without any condition it is everyone, and the narrow table alone knows everyone.
-    rows, at = (users, "product_access__") if users.query.where else (ProductAccess.objects.all(), "")
-    found = rows.order_by().values(held=F(f"{at}products"))  # type: ignore[attr-defined]  # both have it
-    found = found.annotate(
-        all=Count("*"),
-        mine=Count("pk", filter=changeable) if changeable else Count("*"),
-        mark=BitXor(Func(F("pk"), Value(0), function="hashint8extended", output_field=BigIntegerField())),
-        **{f"had_{product}": Count("pk", filter=changeable & Q((f"{at}ever__contains", [product]))) for product in welcoming},
+    rows = (
+        accesses.order_by()
+        .values("products", outranks=Case(When(_outranking(actor), then=True), default=False))
+        .annotate(
+            users=Count("*"),
+            mark=BitXor(Func(F("pk"), Value(0), function="hashint8extended", output_field=BigIntegerField())),
+            **{f"had_{product}": Count("pk", filter=Q(ever__contains=[product])) for product in welcoming},
+        )
     )
-    found = list(found)
+    found = list(rows)
     return Composition(
         groups=[
-            Group(held=frozenset(row["held"]), users=row["mine"], had={product: row[f"had_{product}"] for product in welcoming})
+            Group(
+                held=frozenset(row["products"]), users=row["users"], had={product: row[f"had_{product}"] for product in welcoming}
+            )
             for row in found
+            if not row["outranks"]
         ],
-        outranking=sum(row["all"] - row["mine"] for row in found),
+        outranking=sum(row["users"] for row in found if row["outranks"]),
         mark=reduce(xor, (row["mark"] for row in found), 0),
         products=products,
         locked=out_of_reach(actor),
     )
+
+
+def _outranking(actor: Any) -> Q:
+    """Return the condition that a user has a higher role than the actor, who may not change them."""
+    changeable = changeable_by(actor)
+    return Q(pk__in=User.objects.exclude(changeable).values("pk") if changeable else [])
 
 
 def preview(
@@ -186,12 +195,12 @@ def preview(
 ) -> Preview:
     """Return what the change would do now. `composition` is that of the selection, when it was read already."""
     choice: dict[str, Any] = {"mode": mode, "wanted": list(wanted), "preserved": list(preserved)}
-    users = selection.users(actor, now=now)
-    composition = composition or compose(users, actor=actor)
+    accesses = selection.accesses(actor, now=now)
+    composition = composition or compose(accesses, actor=actor)
     whole = composition.preview(**choice, notify=notify)
     if not (until_full and whole.short):
         return whole
-    seatless = compose(_seatless(users, actor, whole, **choice), actor=actor)
+    seatless = compose(accesses.filter(_seatless(accesses, actor, whole, **choice)), actor=actor)
     rest = composition.without(seatless).preview(**choice, notify=notify)
     count = whole.changeable - rest.changeable
     return replace(rest, selected=whole.selected, left_out=count, holding=whole.holding, seats=whole.seats)
@@ -228,31 +237,28 @@ def affected(
     until_full: bool = False,
 ) -> QuerySet[User]:
     """Return the users whom a number of the preview counts (of a product, for PER_PRODUCT): as many as it says."""
-    users, changeable = selection.users(actor, now=now), changeable_by(actor)
+    users, choice = selection.users(actor, now=now), {"mode": mode, "wanted": list(wanted), "preserved": list(preserved)}
     if number == Number.OUTRANKING:
-        return users.exclude(changeable) if changeable else users.none()
-    choice: dict[str, Any] = {"mode": mode, "wanted": list(wanted), "preserved": list(preserved)}
-    seatless = users.none()
+        return users.filter(_outranking(actor))
+    left = Q(pk__in=[])
     if until_full:
-        whole = compose(users, actor=actor).preview(**choice, notify=False)
-        seatless = _seatless(users, actor, whole, **choice)
+        accesses = selection.accesses(actor, now=now)
+        left = _seatless(accesses, actor, compose(accesses, actor=actor).preview(**choice, notify=False), **choice)
     if number == Number.LEFT_OUT:
-        return seatless
-    condition = _condition(number, mode, product or 0, out_of_reach(actor))
-    counted = users.filter(changeable, _where(condition, wanted=choice["wanted"], preserved=choice["preserved"]))
-    return counted.exclude(id__in=seatless.values("id")) if until_full else counted
+        return users.filter(left)
+    counted = _where(_condition(number, mode, product or 0, out_of_reach(actor)), **choice)
+    return users.filter(counted).exclude(left).exclude(_outranking(actor))
 
 
-def _seatless(
-    users: QuerySet[User], actor: Any, whole: Preview, *, mode: str, wanted: Sequence[int], preserved: Sequence[int]
-) -> QuerySet[User]:
-    """Return those of the users who are left out for want of a seat."""
-    users = users.filter(changeable_by(actor))
-    sql, params = as_sql(users.order_by().values("id"))
-    among = connection.ops.compose_sql(sql, params).replace("%", "%%")  # type: ignore[attr-defined]  # of PostgreSQL's
-    facts = {"wanted": wanted, "preserved": preserved, "undoes": None, **EVERYBODY}
+def _seatless(accesses: QuerySet[ProductAccess], actor: Any, whole: Preview, **choice: Any) -> Q:
+    """Return the condition of those of some users who are left out for want of a seat; `whole` is the preview of all of them."""
+    sql, params = as_sql(accesses.exclude(_outranking(actor)).order_by().values("pk"))
+    sql = connection.ops.compose_sql(sql, params).replace("%", "%%")  # type: ignore[attr-defined]  # of PostgreSQL
+    among = Among(f"a.user_id IN ({sql})")
+    facts = {"wanted": choice["wanted"], "preserved": choice["preserved"]}
     free = {need.product_id: need.free for need in whole.seats}
-    return users.filter(_where(left_out(mode, facts, free, Among(f"a.user_id IN ({among})")), wanted=wanted, preserved=preserved))
+    out = left_out(choice["mode"], facts, free, among)
+    return _where(f"({out}) AND {among.where}", **choice)
 
 
 def _condition(number: Number, mode: str, product: int, locked: Iterable[int]) -> str:
@@ -273,10 +279,11 @@ def _condition(number: Number, mode: str, product: int, locked: Iterable[int]) -
     }[number]
 
 
-def _where(condition: str, **sets: Iterable[int]) -> Q:
-    """Return a condition on `a` as one on users; its parameters are sets of product ids."""
-    condition %= {name: _array(ids) for name, ids in sets.items()}
-    return Q(id__in=RawSQL(f"SELECT a.user_id FROM products_productaccess a WHERE {condition}", []))
+def _where(condition: str, *, wanted: Iterable[int], preserved: Iterable[int], mode: str = "") -> Q:
+    """Return a condition on `a` as one on the rows of users or of their access."""
+    sql = f"SELECT a.user_id FROM products_productaccess a WHERE {condition}"
+    sql %= {"wanted": _array(wanted), "preserved": _array(preserved)}
+    return Q(pk__in=RawSQL(sql.replace("%", "%%"), []))
 
 
 def _array(ids: Iterable[int]) -> str:

@@ -1,16 +1,17 @@
 """Which users: one frozen value with one meaning. List, count, export, preview and bulk change all resolve it here (rule S1)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
 
 from django.core.exceptions import EmptyResultSet
-from django.db.models import QuerySet
+from django.db.models import Model, Q, QuerySet
 
-from products.models import AccessChange, SelectionDraft
+from products.models import AccessChange, ProductAccess, SelectionDraft
 from users.models import User
-from users.queries import UserFilter, users_matching, visible_to
+from users.plans import SWEEP, planned
+from users.queries import UserFilter, accesses_matching, scope_of, users_matching, visible_to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +29,29 @@ class Selection:
 
     def users(self, actor: Any, *, now: datetime) -> QuerySet[User]:
         """Return the selected users within the actor's scope, whatever was posted (rule S3)."""
-        users = visible_to(actor)
+        return self._within(visible_to(actor), users_matching, "id", now=now)
+
+    def accesses(self, actor: Any, *, now: datetime) -> QuerySet[ProductAccess]:
+        """Return the product access of the selected users: narrow rows, which know most of what a filter asks for."""
+        return self._within(ProductAccess.objects.filter(scope_of(actor)), accesses_matching, "user__id", now=now)
+
+    def _within[Row: Model](
+        self, rows: QuerySet[Row], matching: Callable[..., QuerySet[Row]], user_id: str, *, now: datetime
+    ) -> QuerySet[Row]:
+        among = Q((f"{user_id}__any", list(self.ids)))
         if self.undoes is not None:
-            return users.filter(id__in=AccessChange.objects.filter(change=self.undoes).values("user"))
+            return rows.filter(pk__in=AccessChange.objects.filter(change=self.undoes).values("user"))
         if not self.everyone:
-            return users.filter(id__any=list(self.ids))
-        users = users_matching(users, self.filter, now=now)
-        return users.exclude(id__any=list(self.ids)) if self.ids else users
+            return rows.filter(among)
+        rows = matching(rows, self.filter, now=now)
+        return rows.exclude(among) if self.ids else rows
+
+    def count(self, actor: Any, *, now: datetime) -> int:
+        """Return how many users are selected, asking no more tables than need be. Raises users.plans.TookTooLong."""
+        narrow = self.everyone and (self.filter.product or self.filter.status)
+        rows: QuerySet[Any] = self.accesses(actor, now=now) if narrow else self.users(actor, now=now)
+        with planned(SWEEP):
+            return rows.order_by().count()
 
     def ticked_of(self, user_ids: Iterable[int], actor: Any, *, now: datetime) -> set[int]:
         """Return which of these users, those of one page, are selected."""
