@@ -193,6 +193,11 @@ class People:
         ]
 
     @property
+    def here(self) -> str:
+        """The query of this page."""
+        return self._query(search=self.search, after=self.after, before=self.before)
+
+    @property
     def is_one_page(self) -> bool:
         """Whether there is no other page."""
         return not any(way["query"] for way in self.pages)

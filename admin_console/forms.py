@@ -111,3 +111,13 @@ class SeatsForm(forms.Form):
         if number is None:
             raise ValidationError(_("“%(text)s” is not a number of seats.") % {"text": text})
         return number
+
+
+class UndoForm(forms.Form):
+    """The question whether to undo a bulk change. Silent unless asked otherwise."""
+
+    notify = forms.BooleanField(required=False)
+    reason = Reason(required=False, max_length=500)
+    confirmed = TypedNumber(required=False)
+    key = forms.UUIDField()
+    expected = forms.IntegerField(min_value=0)  # how many users the preview was for
