@@ -1,5 +1,6 @@
 """The list on the page Manage users: what its URL says, as one frozen value, and the rows that one page of it shows."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -7,19 +8,29 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.contrib.postgres.fields import ArrayField
-from django.core.paginator import Page, Paginator
-from django.db.models import Case, F, Func, IntegerField, Min, OrderBy, OuterRef, QuerySet, Subquery, Value, When
-from django.db.models.functions import Cast
+from django.db.models import QuerySet
 from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from admin_console.templatetags.console import product_codes
-from products.models import Product
+from admin_console.user_order import Order, Place, UnreadablePlace, order_of, page_of
+from products.models import Product, ProductAccess
 from products.queries import catalogue
+from products.selection import Selection
 from users.models import Capability, GroupMembership, Role, User
-from users.queries import InvalidFilter, Status, UserFilter, can, users_matching, visible_groups, visible_to, with_status
+from users.queries import (
+    InvalidFilter,
+    Status,
+    UserFilter,
+    accesses_matching,
+    can,
+    scope_of,
+    users_matching,
+    visible_groups,
+    with_status,
+    with_subgroups,
+)
 
 PAGE_SIZE = 50
 CATEGORIES = {
@@ -46,7 +57,8 @@ class View:
 
     wanted: UserFilter = field(default_factory=UserFilter)
     sort: str = "name"
-    page: int = 1
+    at: tuple[str, str] = ("", "")  # "after" or "before" which place, or "last"; the first page, if neither
+    start: int | None = None  # the number of the page's first user: from the first, or, below zero, from the end
     problems: tuple[str, ...] = ()
 
     @classmethod
@@ -62,17 +74,23 @@ class View:
         sort = query.get("sort") or "name"
         if sort.removeprefix("-") not in COLUMNS:
             sort, problems = "name", [*problems, _("The list cannot be sorted by “%s”.") % sort[:40]]
-        number = query.get("page", "")
-        page = int(number) if number.isascii() and number.isdigit() and len(number) < 9 else 1
-        return cls(wanted=wanted, sort=sort, page=max(page, 1), problems=tuple(problems))
+        way = next((name for name in ("after", "before", "last") if query.get(name)), "")
+        start = int(query["from"]) if re.fullmatch("-?[0-9]{1,9}", query.get("from", "")) else 0
+        return cls(wanted=wanted, sort=sort, at=(way, query.get(way, "")), start=start or None, problems=tuple(problems))
 
     def query(self, **changes: Any) -> str:
-        """Return the URL query, with the question mark, of this view or of one that differs from it."""
-        view = replace(self, **changes)
+        """Return the URL query, with the question mark, of this view or of one that differs from it; first pages, unless told."""
+        view = replace(self, **{"at": ("", ""), "start": None, **changes})
         pairs = [(key, value) for key, values in view.wanted.as_dict().items() for value in values]
         pairs += [("sort", view.sort)] if view.sort != "name" else []
-        pairs += [("page", str(view.page))] if view.page > 1 else []
+        pairs += [view.at] if view.at[0] else []
+        pairs += [("from", str(view.start))] if view.start else []
         return f"?{urlencode(pairs)}" if pairs else ""
+
+    @property
+    def here(self) -> str:
+        """The URL query of this very page."""
+        return self.query(at=self.at, start=self.start)
 
 
 @dataclass(frozen=True)
@@ -119,6 +137,27 @@ class Row:
         return self.user.status == Status.SUSPENDED and can(self.user, Capability.VIEW_USERS)  # type: ignore[attr-defined]
 
 
+@dataclass(frozen=True)
+class Page:
+    """One page of the list: its users, where they stand, and what is known of all the others without counting them."""
+
+    users: list[User]
+    places: list[Place]
+    before: bool  # there are users before these
+    after: bool
+    start: int | None  # see View
+    problems: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int | None:
+        """How many users there are on all pages, if this is the only one."""
+        return None if self.before or self.after else len(self.users)
+
+    def numbers(self, count: int | None) -> tuple[int, int] | None:
+        """Return the numbers of the first and the last of its users, as far as they can be told."""
+        return numbers(self.start, len(self.users), count)
+
+
 class UserList:
     """The users that a view finds within the actor's scope."""
 
@@ -126,20 +165,35 @@ class UserList:
         self.actor, self.view, self.choices, self.now = actor, view, choices, now
 
     @cached_property
-    def page(self) -> Page[User]:
-        """Return the page of users asked for, the last one when there are not that many."""
-        users = users_matching(visible_to(self.actor), self.view.wanted, now=self.now)
-        users = with_status(users, now=self.now).select_related("product_access")
-        return Paginator(_sorted(users, self.view.sort, list(self.choices.groups)), PAGE_SIZE).get_page(self.view.page)
+    def page(self) -> Page:
+        """Return the page of users asked for; the first one when nobody can tell which that is, the last beyond the end.
 
-    @cached_property
+        Raises users.plans.TookTooLong.
+        """
+        (way, text), start, problems = self.view.at, self.view.start, self.view.problems
+        since = None
+        if way in ("after", "before"):
+            try:
+                since = self._order.read(text)
+            except UnreadablePlace:
+                way, problems = "", (*problems, _("That page of the list cannot be found any more; this is the first one."))
+        places, more = self._places(since, backwards=way in ("before", "last"))
+        before, after = (more, way == "before") if way in ("before", "last") else (way == "after", more)
+        if way == "after" and not places:
+            way, (places, before) = "last", self._places(None, backwards=True)
+        if way == "before" and not before:
+            way, (places, after) = "", self._places(None, backwards=False)
+        start = {"": 1, "last": -len(places)}.get(way, start)
+        return Page(self._users([place.id for place in places]), places, before, after, start, problems)
+
+    @property
     def count(self) -> int:
-        """Return how many users the view finds, on all pages."""
-        return self.page.paginator.count
+        """Return how many users the view finds, on all pages; it takes longer than a page. Raises users.plans.TookTooLong."""
+        return Selection(everyone=True, filter=self.view.wanted).count(self.actor, now=self.now)
 
     def rows(self, ticked: Iterable[int] = ()) -> list[Row]:
         """Return the page as it is shown; `ticked` are the ids of those of its users who are selected."""
-        users, ticked = list(self.page.object_list), set(ticked)
+        users, ticked = self.page.users, set(ticked)
         groups = self._groups_of([user.pk for user in users])
         codes = product_codes(self.choices.products)
         return [
@@ -152,11 +206,39 @@ class UserList:
             for user in users
         ]
 
+    @cached_property
+    def _order(self) -> Order:
+        return order_of(
+            self.view.sort,
+            self.view.wanted,
+            list(self.choices.groups),
+            ungrouped=self.actor.role != Role.MANAGER,
+            most_products=len(self.choices.products),
+            now=self.now,
+        )
+
+    def _places(self, since: Place | None, *, backwards: bool) -> tuple[list[Place], bool]:
+        return page_of(*self._found, self._order, size=PAGE_SIZE, since=since, backwards=backwards)
+
+    @cached_property
+    def _found(self) -> tuple[QuerySet[User], QuerySet[ProductAccess]]:
+        scope, wanted = scope_of(self.actor), self.view.wanted
+        return (
+            users_matching(User.objects.filter(scope), wanted, now=self.now),
+            accesses_matching(ProductAccess.objects.filter(scope), wanted, now=self.now),
+        )
+
+    def _users(self, ids: list[int]) -> list[User]:
+        users = with_status(User.objects.filter(id__any=ids), now=self.now).select_related("product_access")
+        found = {user.pk: user for user in users}
+        return [found[pk] for pk in ids if pk in found]
+
     def _groups_of(self, user_ids: Sequence[int]) -> dict[int, list[str]]:
-        """Return the paths of each user's groups, in the order of the tree; groups out of the actor's scope are not shown."""
+        """Return the paths of each user's groups, those that the filter asks for first; groups out of scope are not shown."""
         pairs = set(GroupMembership.objects.filter(user__in=user_ids).values_list("group_id", "user_id"))
+        asked = set(with_subgroups(self.view.wanted.group)) if self.view.wanted.group else set()
+        in_order = {group: (group not in asked, place) for place, group in enumerate(self.choices.groups)}
         found: dict[int, list[str]] = {}
-        in_order = {group: place for place, group in enumerate(self.choices.groups)}
         for group, user in sorted((pair for pair in pairs if pair[0] in in_order), key=lambda pair: in_order[pair[0]]):
             found.setdefault(user, []).append(self.choices.groups[group])
         return found
@@ -185,33 +267,9 @@ def _unknown(category: str, value: str) -> str:
     }
 
 
-def _sorted(users: QuerySet[User], sort: str, groups_in_order: list[int]) -> QuerySet[User]:
-    """Return the users in the order asked for; those alike come by id, so no user is on two pages or on none."""
-    column, descending = sort.removeprefix("-"), sort.startswith("-")
-    by: Any = {
-        "name": lambda: F("name_key"),
-        "email": lambda: F("email"),
-        "group": lambda: _first_group(groups_in_order),
-        "role": lambda: _rank("role", Role.values),
-        "products": lambda: Func(F("product_access__products"), function="cardinality", output_field=IntegerField()),
-        "status": lambda: _rank("status", Status.values),
-        "seen": lambda: F("last_seen__at"),
-    }[column]()
-    # Never seen is longest ago; in no group comes last either way.
-    never: dict[str, dict[str, Any]] = {
-        "seen": {"nulls_last": descending or None, "nulls_first": not descending or None},
-        "group": {"nulls_last": True},
-    }
-    return users.order_by(OrderBy(by, descending=descending, **never.get(column, {})), "-id" if descending else "id")
-
-
-def _rank(column: str, values: Sequence[str]) -> Case:
-    return Case(*(When(**{column: value}, then=Value(place)) for place, value in enumerate(values)), output_field=IntegerField())
-
-
-def _first_group(groups_in_order: list[int]) -> Subquery:
-    """Return the place in the tree of the first group of a user, which is the one that the list shows."""
-    in_order = Cast(Value(groups_in_order), ArrayField(IntegerField()))
-    place = Func(in_order, F("group_id"), function="array_position", output_field=IntegerField())
-    memberships = GroupMembership.objects.filter(user=OuterRef("pk")).order_by().values("user")
-    return Subquery(memberships.annotate(place=Min(place)).values("place"))
+def numbers(start: int | None, shown: int, count: int | None) -> tuple[int, int] | None:
+    """Return the numbers of the first and last user shown, given the first's (see View) and how many there are, if known."""
+    if start is None or not shown or (start < 0 and count is None):
+        return None
+    first = start if start > 0 else (count or 0) + start + 1
+    return (first, first + shown - 1) if first > 0 and (count is None or first + shown - 1 <= count) else None

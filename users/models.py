@@ -128,6 +128,7 @@ class User(AbstractBaseUser):
             GinIndex(fields=["search_key"], opclasses=["gin_trgm_ops"], name="users_by_fragment"),
             models.Index(fields=["name_key", "id"], name="users_by_name"),
             models.Index(fields=["role", "id"], condition=~Q(role=Role.MEMBER), name="users_beyond_members"),
+            models.Index(fields=["language", "role", "id"], name="users_by_language"),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(email=Lower("email")), name="user_email_is_lowercase"),
@@ -171,6 +172,9 @@ class LastSeen(models.Model):
     first_at = models.DateTimeField()
     at = models.DateTimeField()
 
+    class Meta:
+        indexes = [models.Index(fields=["at", "user"], name="users_by_last_seen")]
+
     def __str__(self) -> str:
         return f"{self.user_id} · {self.at:%Y-%m-%d %H:%M}"
 
@@ -196,10 +200,12 @@ class UserGroup(models.Model):
 class GroupMembership(models.Model):
     """A user is in a user group; a user may be in several."""
 
-    user = models.ForeignKey(User, on_delete=models.DB_CASCADE, related_name="memberships")
-    group = models.ForeignKey(UserGroup, on_delete=models.DB_CASCADE, related_name="memberships")
+    # Both are looked up by the indexes below, which find members in the order of their ids.
+    user = models.ForeignKey(User, on_delete=models.DB_CASCADE, related_name="memberships", db_index=False)
+    group = models.ForeignKey(UserGroup, on_delete=models.DB_CASCADE, related_name="memberships", db_index=False)
 
     class Meta:
+        indexes = [models.Index(fields=["group", "user"], name="members_of_a_group")]
         constraints = [models.UniqueConstraint(fields=["user", "group"], name="user_is_in_a_group_once")]
 
     def __str__(self) -> str:

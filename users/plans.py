@@ -26,22 +26,15 @@ class TookTooLong(Exception):
 
 @contextmanager
 def planned(plan: Mapping[str, str]) -> Iterator[None]:
-    """Ask the questions inside with these settings, for no longer than LONGEST each. Raises TookTooLong."""
+    """Ask the questions inside with these settings, for no longer than LONGEST each. Nothing may be written. Raises TookTooLong."""
     settings = {**plan, "statement_timeout": LONGEST}
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            read = ", ".join(f"current_setting('{name}')" for name in settings)
-            cursor.execute(f"SELECT {read}")
-            before = dict(zip(settings, cursor.fetchone(), strict=True))
-            _set(cursor, settings)
+            calls = ", ".join("set_config(%s, %s, true)" for _name in settings)
+            cursor.execute(f"SELECT {calls}", [word for pair in settings.items() for word in pair])
             yield
-            _set(cursor, before)  # the transaction may be part of a longer one
+            transaction.set_rollback(True)  # the settings end here, also inside of a longer transaction
     except OperationalError as error:
         if isinstance(error.__cause__, QueryCanceled):
             raise TookTooLong from error
         raise
-
-
-def _set(cursor: object, settings: Mapping[str, str]) -> None:
-    calls = ", ".join("set_config(%s, %s, true)" for _name in settings)
-    cursor.execute(f"SELECT {calls}", [word for pair in settings.items() for word in pair])  # type: ignore[attr-defined]

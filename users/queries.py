@@ -1,5 +1,6 @@
 """Questions about users: who may see whom, who may do what, and which users a filter and a search find."""
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -14,6 +15,9 @@ from django.utils.translation import gettext_lazy as _
 
 from users.models import CAPABILITIES, Capability, GroupMembership, LastSeen, Role, User, UserGroup, fold
 
+# Fewer letters than these are looked for where a word begins: both ways are answered by the index of three-letter pieces.
+FRAGMENT_LETTERS = 3
+_WORD_BEGINS = "(^|[ -/:-@[-`{-~\n])"
 # Roles whose users a Manager may not change: they outrank them.
 OUTRANKING_MANAGERS = (Role.ADMIN, Role.SUPER_ADMIN, Role.SUPPORT)
 
@@ -53,7 +57,7 @@ def visible_to(actor: Any) -> QuerySet[User]:
 
 
 def scope_of(actor: Any) -> Q:
-    """Return the condition on a user, or on the row of another table that has a user's id as its own, that the actor may see them."""
+    """Return the condition that the actor may see a user, or a row of another table that has a user's id as its own."""
     if not can(actor, Capability.VIEW_USERS):
         return Q(pk__in=[])
     if actor.role != Role.MANAGER:
@@ -144,6 +148,11 @@ class UserFilter:
 
     CATEGORIES = ("group", "role", "status", "product", "language")
 
+    @property
+    def finds_beginnings(self) -> bool:
+        """Whether the search is so short that it only finds where words begin."""
+        return len(self.search) < FRAGMENT_LETTERS and self.search[:1].isalnum()
+
     @classmethod
     def from_query(cls, query: Any) -> Self:
         """Read a filter from a QueryDict (or a dict of lists). Raises InvalidFilter for a value that cannot be."""
@@ -167,7 +176,7 @@ class UserFilter:
 
         search = query.get("search", "") if hasattr(query, "getlist") else "".join(query.get("search", []))
         return cls(
-            search=" ".join(search.replace("\x00", "").split())[:200],
+            search=" ".join(unicodedata.normalize("NFC", search.replace("\x00", "")).split())[:200],
             group=ids("group"),
             role=known("role", Role.values),
             status=known("status", Status.values),
@@ -199,11 +208,6 @@ class UserFilter:
         return bool(self.as_dict())
 
 
-# Fewer letters than these are looked for where a word begins: both ways are answered by the index of three-letter pieces.
-FRAGMENT_LETTERS = 3
-_WORD_BEGINS = "(^|[ -/:-@[-`{-~\n])"
-
-
 def users_matching(users: QuerySet[User], wanted: UserFilter, *, now: datetime) -> QuerySet[User]:
     """Return those of the users whom the filter and the search find. Never more than `users`: the scope comes first."""
     return users.filter(_matching(wanted, now=now))
@@ -224,7 +228,7 @@ def _matching(wanted: UserFilter, *, now: datetime, user: str = "", access: str 
     """
     found = Q()
     if wanted.search:
-        found &= _searched(wanted.search, user)
+        found &= _searched(wanted, user)
     if wanted.group:
         in_groups = GroupMembership.objects.filter(group__id__any=with_subgroups(wanted.group))
         in_a_group = Q(pk__in=in_groups.values("user"))
@@ -248,12 +252,14 @@ def _matching(wanted: UserFilter, *, now: datetime, user: str = "", access: str 
     return found
 
 
-def _searched(search: str, user: str) -> Q:
+def _searched(wanted: UserFilter, user: str) -> Q:
     """Return the condition that finds a fragment; fewer than three letters are found at the beginning of words."""
-    if len(search) >= FRAGMENT_LETTERS or not search[0].isalnum():
-        return Q((f"{user}search_key__contains", fold(Value(search))))
+    if not wanted.finds_beginnings:
+        return Q((f"{user}search_key__contains", fold(Value(wanted.search))))
     special, escape = Value(r"([][\\.^$*+?(){}|])"), Value(r"\\\1")
-    literal = Func(fold(Value(search)), special, escape, Value("g"), function="regexp_replace", output_field=models.TextField())
+    literal = Func(
+        fold(Value(wanted.search)), special, escape, Value("g"), function="regexp_replace", output_field=models.TextField()
+    )
     return Q((f"{user}search_key__regex", Concat(Value(_WORD_BEGINS), literal, output_field=models.TextField())))
 
 

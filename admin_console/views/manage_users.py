@@ -1,5 +1,6 @@
 """The page Manage users: the list of users, and choosing whom a change is for."""
 
+import re
 from typing import Any
 
 from django.http import HttpResponse
@@ -11,13 +12,14 @@ from django.views.decorators.http import require_GET, require_POST
 from django_htmx.http import push_url, replace_url
 
 from admin_console.access import Request, requires
-from admin_console.user_list import CATEGORIES, COLUMNS, Choices, UserList, View, wanted_values
+from admin_console.user_list import CATEGORIES, COLUMNS, PAGE_SIZE, Choices, Page, UserList, View, numbers, wanted_values
 from admin_console.views.errors import failed
 from products import actions
 from products.models import SelectionDraft
 from products.queries import selection_draft
 from products.selection import Selection
 from users.models import Capability
+from users.plans import TookTooLong
 from users.queries import UserFilter, can
 
 TEMPLATE = "users/manage_users.html"
@@ -33,12 +35,37 @@ def manage_users(request: Request) -> HttpResponse:
     if request.htmx.target == "narrow":
         return render(request, f"{TEMPLATE}#narrow", _narrowing(request, view, choices))
     if not request.htmx and request.GET.get("value"):
-        return redirect(reverse("manage_users") + view.query())
+        return redirect(reverse("manage_users") + view.here)
     response = _listed(request, view, choices)
     if not request.htmx or request.htmx.trigger == "results":  # the list refreshes itself
         return response
     show = replace_url if request.htmx.trigger_name == "search" else push_url
-    return show(response, reverse("manage_users") + view.query())
+    return show(response, reverse("manage_users") + view.here)
+
+
+@require_GET
+@requires(Capability.VIEW_USERS)
+def count_users(request: Request) -> HttpResponse:
+    """Show how many users the list finds on all its pages, where the page that asks (`shown` users from `from` on) says so."""
+    view = View.from_query(request.GET, Choices.of(request.user))
+    try:
+        count = UserList(request.user, view, Choices.of(request.user), now=now()).count
+    except TookTooLong:
+        return _took_too_long(request)
+    shown = request.GET.get("shown", "")
+    shown_numbers = numbers(view.start, int(shown) if re.fullmatch("[0-9]{1,3}", shown) else 0, count)
+    return render(request, f"{TEMPLATE}#counted", {"count": count, "numbers": shown_numbers})
+
+
+@require_GET
+@requires(Capability.ASSIGN_PRODUCTS)
+def count_selected(request: Request) -> HttpResponse:
+    """Show how many users are selected, in the bar of the selection."""
+    draft = selection_draft(request.user, now=now())
+    try:
+        return render(request, f"{TEMPLATE}#selected", _selected(request, draft, counted=True))
+    except TookTooLong:
+        return _took_too_long(request)
 
 
 @require_POST
@@ -71,7 +98,7 @@ def select_all(request: Request) -> HttpResponse:
     if view.problems:  # never fall back to a wider choice than was asked for
         return failed(request, 422, _("Nobody was selected"), " ".join(view.problems))
     actions.select_everyone(owner=request.user, wanted=view.wanted, now=now())
-    return _listed(request, view, choices) if request.htmx else redirect(reverse("manage_users") + view.query())
+    return _listed(request, view, choices) if request.htmx else redirect(reverse("manage_users") + view.here)
 
 
 @require_POST
@@ -81,26 +108,39 @@ def clear_selection(request: Request) -> HttpResponse:
     choices = Choices.of(request.user)
     view = View.from_query(request.GET, choices)
     actions.clear_selection(owner=request.user, now=now())
-    return _listed(request, view, choices) if request.htmx else redirect(reverse("manage_users") + view.query())
+    return _listed(request, view, choices) if request.htmx else redirect(reverse("manage_users") + view.here)
 
 
 def _listed(request: Request, view: View, choices: Choices) -> HttpResponse:
     """Return the page, or for htmx its list with the parts around it that follow from it."""
     listing = UserList(request.user, view, choices, now=now())
     draft = selection_draft(request.user, now=listing.now)
-    on_page = [user.pk for user in listing.page.object_list]
-    context = {
-        "listing": listing,
-        "page": listing.page,
-        "rows": listing.rows(Selection.of_draft(draft).ticked_of(on_page, request.user, now=listing.now)),
-        "on_page": on_page,
-        "columns": [_column(view, name) for name in COLUMNS],
-        "chips": _chips(view, choices),
-        "pages": _pages(view, listing),
-        **_narrowing(request, view, choices),
-        **_selected(request, draft, choices),
-    }
+    try:
+        page = listing.page
+        # The rows wait for no count, unless somebody without JavaScript asked for it.
+        count = listing.count if request.GET.get("count") and page.count is None else page.count
+        on_page = [user.pk for user in page.users]
+        context = {
+            "page": page,
+            "count": count,
+            "counting": f"{view.query(start=page.start) or '?'}&shown={len(page.users)}",
+            "numbers": page.numbers(count),
+            "rows": listing.rows(Selection.of_draft(draft).ticked_of(on_page, request.user, now=listing.now)),
+            "on_page": on_page,
+            "columns": [_column(view, name) for name in COLUMNS],
+            "chips": _chips(view, choices),
+            "pages": _pages(view, page),
+            **_narrowing(request, view, choices),
+            **_selected(request, draft, choices, counted=bool(request.GET.get("count"))),
+        }
+    except TookTooLong:
+        return _took_too_long(request)
     return render(request, TEMPLATE + ("#refresh" if request.htmx else ""), context)
+
+
+def _took_too_long(request: Request) -> HttpResponse:
+    text = _("The list was not put together within 5 seconds. Please narrow it down with a filter or a longer search.")
+    return failed(request, 503, _("That took too long"), text)
 
 
 def _narrowing(request: Request, view: View, choices: Choices) -> dict[str, Any]:
@@ -111,7 +151,7 @@ def _narrowing(request: Request, view: View, choices: Choices) -> dict[str, Any]
     values = [(value, label) for value, label in choices.by_category[category] if value not in taken]
     return {
         "view": view,
-        "query": view.query(),
+        "query": view.here,
         "category": category,
         "categories": CATEGORIES.items(),
         "values": values,
@@ -120,12 +160,17 @@ def _narrowing(request: Request, view: View, choices: Choices) -> dict[str, Any]
     }
 
 
-def _selected(request: Request, draft: SelectionDraft, choices: Choices | None = None) -> dict[str, Any]:
-    """Return what the bar shows: how many are selected, counted by the code that a change resolves them with."""
+def _selected(
+    request: Request, draft: SelectionDraft, choices: Choices | None = None, *, counted: bool = False
+) -> dict[str, Any]:
+    """Return what the bar shows: how many are selected, as a change resolves them; if that is everyone, only once `counted`."""
     selection = Selection.of_draft(draft)
+    selected = 0 if not selection.everyone and not selection.ids else None
+    if selected is None and (counted or not selection.everyone):
+        selected = selection.count(request.user, now=now())
     return {
         "draft": draft,
-        "selected": selection.users(request.user, now=now()).count() if selection.everyone or selection.ids else 0,
+        "selected": selected,
         "may_assign": can(request.user, Capability.ASSIGN_PRODUCTS),
         "everyone_in": _words(selection.filter, choices or Choices.of(request.user)) if selection.everyone else "",
     }
@@ -134,7 +179,14 @@ def _selected(request: Request, draft: SelectionDraft, choices: Choices | None =
 def _words(wanted: UserFilter, choices: Choices) -> str:
     """Return what a filter and search ask for, in words: “Status: Suspended, Role: Member”."""
     words = [f"{CATEGORIES[category]}: {choices.label(category, value) or value}" for category, value in wanted_values(wanted)]
-    return ", ".join([*words, *([_("Search: “%s”") % wanted.search] if wanted.search else [])])
+    if wanted.search:
+        words.append(f"{_searching(wanted)}: “{wanted.search}”")
+    return ", ".join(words)
+
+
+def _searching(wanted: UserFilter) -> str:
+    """Return what a search is called: one for fewer than three letters finds less."""
+    return _("Words that begin with") if wanted.finds_beginnings else _("Search")
 
 
 def _column(view: View, name: str) -> dict[str, Any]:
@@ -144,7 +196,7 @@ def _column(view: View, name: str) -> dict[str, Any]:
         "name": name,
         "label": COLUMNS[name],
         "sorted": {name: "ascending", f"-{name}": "descending"}.get(view.sort, ""),
-        "query": view.query(sort=f"-{name}" if descending else name, page=1),
+        "query": view.query(sort=f"-{name}" if descending else name),
     }
 
 
@@ -154,26 +206,28 @@ def _chips(view: View, choices: Choices) -> list[dict[str, Any]]:
         {
             "category": CATEGORIES[category],
             "label": choices.label(category, value),
-            "query": view.query(wanted=view.wanted.without(category, value), page=1),
+            "query": view.query(wanted=view.wanted.without(category, value)),
         }
         for category, value in wanted_values(view.wanted)
     ]
     if view.wanted.search:
-        without = view.query(wanted=view.wanted.without("search", ""), page=1)
-        chips.append({"category": _("Search"), "label": f"“{view.wanted.search}”", "query": without})
+        without = view.query(wanted=view.wanted.without("search", ""))
+        chips.append({"category": _searching(view.wanted), "label": f"“{view.wanted.search}”", "query": without})
     return chips
 
 
-def _pages(view: View, listing: UserList) -> list[dict[str, Any]]:
-    """Return the ways to other pages; a way that leads nowhere has no query."""
-    number, last = listing.page.number, listing.page.paginator.num_pages
+def _pages(view: View, page: Page) -> list[dict[str, Any]]:
+    """Return the ways to other pages; a way that leads nowhere has no query. They say where a page begins, not its number."""
+    start, shown = page.start, len(page.users)
+    back = start and (start - PAGE_SIZE if start < 0 else max(start - PAGE_SIZE, 1))
+    onward = start and (start + shown if start > 0 or start + shown < 0 else None)
     ways = [
-        ("first", _("First page"), 1 if number > 1 else None),
-        ("previous", _("Previous page"), number - 1 if number > 1 else None),
-        ("next", _("Next page"), number + 1 if number < last else None),
-        ("last", _("Last page"), last if number < last else None),
+        ("first", _("First page"), page.before and view.query()),
+        ("previous", _("Previous page"), page.before and view.query(at=("before", str(page.places[0])), start=back)),
+        ("next", _("Next page"), page.after and view.query(at=("after", str(page.places[-1])), start=onward)),
+        ("last", _("Last page"), page.after and view.query(at=("last", "1"))),
     ]
-    return [{"name": name, "label": label, "query": page and (view.query(page=page) or "?")} for name, label, page in ways]
+    return [{"name": name, "label": label, "query": query is not False and (query or "?")} for name, label, query in ways]
 
 
 def _ids(values: list[str]) -> set[int]:

@@ -1,0 +1,333 @@
+"""The orders that the list of users can be in, and how any page of one is found as quickly as the first.
+
+An order is a row of *stretches*: the Members, then the Managers, and so on; by name there is only one. Inside of a stretch users
+come by the fields `by`, of which the last tells them apart, and an index has them in that order. So a page is found by walking:
+on from where the page before ended, looking at one user after the other, until there are enough. A walk that finds too few among
+`FAR` users is given up, for then those who are wanted are rare: all of them are found and sorted. docs/decisions/0006 tells more.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import EmptyResultSet
+from django.db import connection
+from django.db.models import (
+    Case,
+    Exists,
+    F,
+    Func,
+    IntegerField,
+    Min,
+    OrderBy,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    TextField,
+    Value,
+    When,
+)
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import Cast, Coalesce, Concat
+from django.db.models.lookups import Exact, LessThan
+
+from products.models import ProductAccess
+from users.models import GroupMembership, Role, User, UserGroup
+from users.plans import SWEEP, WALK, planned
+from users.queries import Status, UserFilter, having_status, long_ago, status_of, with_subgroups
+
+FAR = 6_000  # users looked at in one stretch
+MANY = 5  # stretches looked at for one page
+LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)  # before anybody was seen
+SUSPENDED: dict[str, Any] = {"table": "products_productaccess", "by": ("user_id",), "where": "suspended"}
+
+
+class UnreadablePlace(ValueError):
+    """A place in the list, as an URL says it, that cannot be in this order."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a user stands in an order: in which stretch, with which key, and the id."""
+
+    stretch: str
+    key: Any
+    id: int
+
+    def __str__(self) -> str:
+        key = self.key.isoformat() if isinstance(self.key, datetime) else self.key
+        return f"{self.stretch if self.key is None else key}~{self.id}"
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Users who stand together: those of the rows of `table` that `where` says, in the order of `by`, if they are `inside`.
+
+    An index has the rows in that order. The last column of `by` is the user's id.
+    """
+
+    name: str
+    place: int = 0  # among the stretches
+    table: str = "users_user"
+    by: tuple[str, ...] = ("id",)
+    where: str = "true"
+    params: tuple[Any, ...] = ()
+    inside: Q = field(default_factory=Q)
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order: its stretches as they follow each other, and what to sort by where no index is followed."""
+
+    stretches: tuple[Stretch, ...]
+    descending: bool = False
+    kind: str = ""  # of the key inside of a stretch: text, time, or none besides the id
+    place: Any = field(default_factory=lambda: Value(0))
+    key: str = ""
+    narrow: bool = False  # sorted by what product access alone knows
+
+    def read(self, text: str) -> Place:
+        """Return the place that an URL says. Raises UnreadablePlace."""
+        value, _tilde, number = text.replace("\x00", "").rpartition("~")
+        stretch, key = value, None
+        try:
+            if not (number.isascii() and number.isdigit() and len(number) < 10):
+                raise ValueError
+            if self.kind == "text":
+                stretch, key = "", value
+            elif self.kind == "time" and value != "never":
+                stretch, key = "seen", datetime.fromisoformat(value)
+                key.astimezone(UTC)
+            if stretch not in {each.name for each in self.stretches} or (isinstance(key, datetime) and not key.tzinfo):
+                raise ValueError
+        except (ValueError, OverflowError):
+            raise UnreadablePlace(text) from None
+        return Place(stretch, key, int(number))
+
+
+def order_of(
+    sort: str, wanted: UserFilter, groups: Sequence[int], *, ungrouped: bool, most_products: int, now: datetime
+) -> Order:
+    """Return the order that a sort asks for, without the stretches in which the filter finds nobody.
+
+    `groups` are the ids of those that may be seen, in the order of the tree, `ungrouped` whether users in no group may be.
+    Nobody holds more than `most_products`.
+    """
+    column, descending = sort.removeprefix("-"), sort.startswith("-")
+    statuses = set(wanted.status or Status.values)
+    match column:
+        case "email":
+            return Order((Stretch("", by=("email", "id")),), descending, "text", key="email")
+        case "group":
+            return _by_group(wanted, groups, descending, ungrouped)
+        case "role":
+            roles = [role for role in Role.values if not wanted.role or role in wanted.role]
+            stretches = [
+                Stretch(role, place, where="role = %s", params=(role,))
+                if role != Role.MEMBER
+                else Stretch(role, place, inside=Q(role=role))
+                for place, role in enumerate(roles)
+            ]
+            return Order(tuple(stretches), descending, place=_rank(F("role"), roles))
+        case "products":
+            least = 0 if Status.SUSPENDED in statuses and (not wanted.product or 0 in wanted.product) else 1
+            most = 0 if statuses == {Status.SUSPENDED} or set(wanted.product) == {0} else most_products
+            stretches = [_holding(number) for number in range(least, most + 1)]
+            return Order(tuple(stretches), descending, place=_cardinality("products"), narrow=True)
+        case "status":
+            ranks = [status for status in Status.values if status in statuses]
+            stretches = [_of_status(status, place, now) for place, status in enumerate(ranks)]
+            return Order(tuple(stretches), descending, place=_rank(status_of(now), ranks))
+        case "seen":
+            never = Case(When(last_seen=None, then=0), default=1, output_field=IntegerField())
+            return Order(_by_last_seen(statuses, now), descending, "time", never, "last_seen__at")
+        case _:
+            return Order((Stretch("", by=("name_key", "id")),), descending, "text", key="name_key")
+
+
+def page_of(
+    users: QuerySet[User],
+    accesses: QuerySet[ProductAccess],
+    order: Order,
+    *,
+    size: int,
+    since: Place | None = None,
+    backwards: bool = False,
+) -> tuple[list[Place], bool]:
+    """Return up to `size` of the users, from the place `since` on (or back), and whether there are more beyond them.
+
+    They come in the order of the list, whichever way they were found. `accesses` is the product access of the same users.
+    """
+    try:
+        found = _walk(users, order, size + 1, since, backwards)
+        if found is None:
+            found = _sweep(accesses if order.narrow else users, order, size + 1, since, backwards)
+    except EmptyResultSet:
+        found = []
+    shown, more = found[:size], len(found) > size
+    return shown[::-1] if backwards else shown, more
+
+
+def _holding(number: int) -> Stretch:
+    """Return those who hold so many products. No index knows them, but those who hold none: they are looked for by id."""
+    if number:
+        return Stretch(str(number), number, inside=Q(Exact(_cardinality("product_access__products"), number)))
+    return Stretch("0", 0, **SUSPENDED)
+
+
+def _of_status(status: str, place: int, now: datetime) -> Stretch:
+    if status == Status.SUSPENDED:
+        return Stretch(status, place, **SUSPENDED)
+    return Stretch(status, place, inside=having_status({status}, now=now))
+
+
+def _by_last_seen(statuses: set[str], now: datetime) -> tuple[Stretch, ...]:
+    """Return who was never seen, then all others as long ago as they were seen; a status tells how long that can be."""
+    where = []
+    if not statuses & {Status.SUSPENDED, Status.INACTIVE}:
+        where.append("at >= %s")
+    if not statuses & {Status.SUSPENDED, Status.ACTIVE}:
+        where.append("at < %s")
+    never = Stretch("never", 0, inside=Q(last_seen=None))
+    seen = Stretch("seen", 1, "users_lastseen", ("at", "user_id"), " AND ".join(where) or "true", (long_ago(now),) * len(where))
+    return (never,) * bool(statuses & {Status.SUSPENDED, Status.INVITED}) + (seen,) * (statuses != {Status.INVITED})
+
+
+def _by_group(wanted: UserFilter, groups: Sequence[int], descending: bool, ungrouped: bool) -> Order:
+    """Return the groups as the tree has them; a user stands in the first of those that the filter asks for.
+
+    Users in no group come last either way.
+    """
+    if wanted.group:
+        asked = set(with_subgroups(wanted.group))
+        groups, ungrouped = [group for group in groups if group in asked], ungrouped and 0 in wanted.group
+    members = Exists(GroupMembership.objects.filter(group=OuterRef("pk")))
+    peopled = set(UserGroup.objects.filter(members).values_list("pk", flat=True))
+    groups = [group for group in groups if group in peopled]
+    stretches = [
+        Stretch(
+            str(group),
+            place,
+            "users_groupmembership",
+            ("user_id",),
+            "group_id = %s",
+            (group,),
+            ~Q(_in_one(LessThan(_tree_place(groups), place + 1))) if place else Q(),
+        )
+        for place, group in enumerate(groups)
+    ]
+    nowhere = Stretch("none", -1 if descending else len(groups), inside=~Q(_in_one()))
+    if ungrouped:
+        stretches = [nowhere, *stretches] if descending else [*stretches, nowhere]
+    first = GroupMembership.objects.filter(user=OuterRef("pk")).order_by().values("user")
+    place = Subquery(first.annotate(place=Min(_tree_place(groups)) - 1).values("place"))
+    return Order(tuple(stretches), descending, place=Coalesce(place, Value(nowhere.place)))
+
+
+def _tree_place(groups: Sequence[int]) -> Func:
+    """Return the place of a membership's group among these, from 1; nothing if it is not one of them."""
+    in_order = Cast(Value(list(groups)), ArrayField(IntegerField()))
+    return Func(in_order, F("group_id"), function="array_position", output_field=IntegerField())
+
+
+def _in_one(*conditions: Any) -> Exists:
+    """Return the condition that a user has a membership of which this is so."""
+    return Exists(GroupMembership.objects.filter(*conditions, user=OuterRef("pk")))
+
+
+def _rank(value: Any, values: Sequence[str]) -> Func:
+    in_order = Cast(Value(list(values)), ArrayField(TextField()))
+    return Func(in_order, Cast(value, TextField()), function="array_position", output_field=IntegerField())
+
+
+def _cardinality(path: str) -> Func:
+    return Func(F(path), function="cardinality", output_field=IntegerField())
+
+
+def _walk(users: QuerySet[User], order: Order, limit: int, since: Place | None, backwards: bool) -> list[Place] | None:
+    """Return the next users by following indexes, or None if they are too far apart. One statement, whatever it finds.
+
+    Of each stretch it takes what is missing, but only if the one before was followed to its end.
+    """
+    down = order.descending != backwards
+    stretches = order.stretches[:: -1 if down else 1]
+    if since:
+        stretches = stretches[[stretch.name for stretch in stretches].index(since.stretch) :]
+    if not stretches:
+        return []
+    parts, params, walked = [f"left_0 AS (SELECT {limit} AS n)"], [], stretches[:MANY]
+    for n, stretch in enumerate(walked):
+        (matching, asked), (beyond, far) = _steps(users, stretch, limit, since if n == 0 else None, down)
+        parts.append(
+            f"of_{n} (key, id) AS MATERIALIZED (SELECT * FROM ({matching}) matching WHERE (SELECT n FROM left_{n}) > 0), "
+            f"left_{n + 1} AS MATERIALIZED (SELECT CASE WHEN n <= 0 THEN n WHEN n <= (SELECT count(*) FROM of_{n}) THEN 0 "
+            f"WHEN EXISTS ({beyond}) THEN -1 ELSE n - (SELECT count(*) FROM of_{n}) END AS n FROM left_{n})"
+        )
+        params += [*asked, *far]
+    way = "DESC" if down else "ASC"
+    rows = "".join(f"SELECT {n} AS stretch, key, id FROM of_{n} UNION ALL " for n in range(len(walked)))
+    end = f"SELECT {len(walked)}, NULL, n FROM left_{len(walked)}"
+    with planned(WALK), connection.cursor() as cursor:
+        cursor.execute(f"WITH {', '.join(parts)} {rows}{end} ORDER BY stretch, key {way}, id {way}", params)
+        *found, (_end, _key, left) = cursor.fetchall()
+    if left < 0 or (left > 0 and len(stretches) > MANY):
+        return None
+    return [Place(stretches[n].name, key, pk) for n, key, pk in found[:limit]]
+
+
+def _steps(users: QuerySet[User], stretch: Stretch, limit: int, since: Place | None, down: bool) -> tuple[Any, Any]:
+    """Return as SQL and parameters: the users found among the next `FAR` of a stretch, and whatever is beyond those.
+
+    The next are put in the place of the table of users, so that the query of users goes through them, in their order, only.
+    """
+    *keyed, pk = stretch.by
+    where, params, way = stretch.where, stretch.params, "DESC" if down else "ASC"
+    if since:
+        where += f" AND ({', '.join(f'step.{name}' for name in stretch.by)}) {'<' if down else '>'} (%s{', %s' if keyed else ''})"
+        params += (since.key, since.id) if keyed else (since.id,)
+    key = f"step.{keyed[0]}" if keyed else "NULL::timestamptz"
+    order = ", ".join(f"step.{name} {way}" for name in stretch.by)
+    joined = f"JOIN users_user person ON person.id = step.{pk}" if stretch.table != "users_user" else ""
+    steps = (
+        f"SELECT {'person' if joined else 'step'}.*, {key} AS key FROM {stretch.table} step {joined} "
+        f"WHERE {where} ORDER BY {order} LIMIT {FAR}"
+    )
+    key_of_step = RawSQL('"users_user".key', ())
+    users = users.filter(stretch.inside).annotate(key=key_of_step)
+    users = users.order_by(*([OrderBy(key_of_step, descending=down)] if keyed else []), "-id" if down else "id")
+    sql, asked = _sql(users.values_list("key", "id")[:limit])
+    beyond = f"SELECT FROM {stretch.table} step WHERE {where} ORDER BY {order} OFFSET {FAR} LIMIT 1"
+    return (f"WITH users_user AS ({steps}) {sql}", [*params, *asked]), (beyond, params)
+
+
+def _sweep(rows: QuerySet[Any], order: Order, limit: int, since: Place | None, backwards: bool) -> list[Place]:
+    """Return the next users by finding all and sorting them."""
+    down = order.descending != backwards
+    way, names = "DESC" if down else "ASC", {stretch.place: stretch.name for stretch in order.stretches}
+    # As expressions no index has them in order, so none is followed.
+    key: Any = (
+        Coalesce(order.key, Value(LONG_AGO)) if order.kind == "time" else Concat(order.key, Value("")) if order.key else Value(0)
+    )
+    sql, params = _sql(rows.order_by().annotate(place=order.place, key=key).values_list("place", "key", "pk"))
+    beyond = ""
+    if since:
+        place = next(stretch.place for stretch in order.stretches if stretch.name == since.stretch)
+        beyond = f"WHERE (place, key, id) {'<' if down else '>'} (%s, %s, %s)"
+        missing = LONG_AGO if order.kind == "time" else 0
+        params = [*params, place, missing if since.key is None else since.key, since.id]
+    with planned(SWEEP), connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT place, key, id FROM ({sql}) AS found (place, key, id) {beyond} "
+            f"ORDER BY place {way}, key {way}, id {way} LIMIT {limit}",
+            params,
+        )
+        found = cursor.fetchall()
+    return [Place(names[place], None if key in (0, LONG_AGO) else key, pk) for place, key, pk in found]
+
+
+def _sql(rows: QuerySet[Any, Any]) -> tuple[str, list[Any]]:
+    sql, params = rows.query.sql_with_params()
+    return sql, list(params)
