@@ -26,7 +26,7 @@ class TookTooLong(Exception):
 
 @contextmanager
 def planned(plan: Mapping[str, str]) -> Iterator[None]:
-    """Ask the questions inside with these settings, for no longer than LONGEST each. Nothing may be written. Raises TookTooLong."""
+    """Ask the questions inside with these settings, for no longer than LONGEST each; write nothing. Raises TookTooLong."""
     settings = {**plan, "statement_timeout": LONGEST}
     try:
         with transaction.atomic(), connection.cursor() as cursor:
