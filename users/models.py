@@ -58,15 +58,16 @@ CAPABILITIES: dict[str, frozenset[Capability]] = {
 
 @models.IntegerField.register_lookup
 class AnyOf(models.Lookup):
-    """`id__any=[…]`: one of these integers, as one array parameter however many they are (`in` makes one of each)."""
+    """`id__any=[…]`: one of these user ids, as one array parameter however many they are (`in` makes one of each)."""
 
     lookup_name = "any"
 
     def get_prep_lookup(self) -> list[int]:
-        return [int(value) for value in self.rhs]
+        # What does not fit into the column is in no row; and only with the column's own type are many looked up by hash.
+        return [value for value in map(int, self.rhs) if -(2**31) <= value < 2**31]
 
     def get_db_prep_lookup(self, value: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
-        return "%s::bigint[]", (value,)
+        return "%s::integer[]", (value,)
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
         left, left_params = self.process_lhs(compiler, connection)
