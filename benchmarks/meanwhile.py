@@ -65,7 +65,7 @@ def _dialog(bench: Bench, visitor: Visitor) -> Iterator[Figure]:
         previewed.append(visitor.post(reverse("preview_changes"), ticked, part="preview"))
     opened, previewed = opened[1:], previewed[1:]  # the first of all warms the processes
     waited = [selected.seconds + dialog.seconds for selected, dialog in opened]
-    answers = [answer for pair in opened for answer in pair] + previewed
+    parts = {"select all": opened[0][0], "dialog": opened[0][1], "preview": previewed[0]}
     yield Figure(
         work="Select all, open the dialog with its preview",
         ours=seconds(waited),
@@ -74,9 +74,17 @@ def _dialog(bench: Bench, visitor: Visitor) -> Iterator[Figure]:
     )
     again = [answer.seconds for answer in previewed]
     yield Figure(work="The preview once other products are ticked", ours=seconds(again), **at_most(median(again), 1, " s"))
-    most, least = max(answer.received for answer in answers), max(answer.sent for answer in answers)
-    yield Figure(work="The largest of these responses", ours=f"{most / 1000:.1f} kB", **at_most(most / 1000, 100, " kB"))
-    yield Figure(work="The largest of these requests", ours=f"{least / 1000:.1f} kB", **at_most(least / 1000, 4, " kB"))
+    for way, sizes, limit in (
+        ("received", {name: answer.received / 1000 for name, answer in parts.items()}, 100),
+        ("sent", {name: answer.sent / 1000 for name, answer in parts.items()}, 4),
+    ):
+        largest = max(sizes, key=sizes.__getitem__)
+        yield Figure(
+            work=f"The most {way} for one of these",
+            ours=f"{sizes[largest]:.1f} kB ({largest})",
+            **at_most(sizes[largest], limit, " kB"),
+            details=sizes,
+        )
 
 
 def _form_around(page: Answer, button: str) -> tuple[str, str]:

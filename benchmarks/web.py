@@ -84,7 +84,7 @@ class Visitor:
             name, _equals, value = cookie.partition(";")[0].partition("=")
             self._cookies[name] = value
         if response.status != expect:
-            raise AssertionError(f"{method} {path} answered {response.status}: {content[:2000]!r}")
+            raise AssertionError(f"{method} {path} answered {response.status}: {content[:200]!r}")
         sent = len(method) + len(path) + sum(len(name) + len(value) + 4 for name, value in headers.items()) + len(body)
         return Answer(
             took, first_byte, response.status, dict(response.headers), content.decode(errors="replace"), sent, len(content)
@@ -113,8 +113,11 @@ def web_server(home: Path, **more: str) -> Iterator[int]:
     try:
         wait_until(lambda: _answers(port) or server.poll() is not None, 60, "the start of the web server")
         if server.poll() is not None:
-            raise AssertionError(f"The web server ended while starting: {(home / 'web.log').read_text()[-4000:]}")
+            raise AssertionError("The web server ended while starting")
         yield port
+    except AssertionError as error:
+        error.add_note(f"The web server's last words:\n{(home / 'web.log').read_text()[-6000:]}")
+        raise
     finally:
         stop(server, signal.SIGTERM)
 
