@@ -115,14 +115,19 @@ class House:
         tasks.ring_for(made)
         return made
 
+    def undo(self, actor: User, change: BulkChange) -> BulkChange:
+        """Ask for the undoing of a change as its page does, and ring for it."""
+        asked = {"notify": True, "key": uuid.uuid4(), "reason": "", "now": timezone.now()}
+        made = actions.request_undo(actor=actor, change=change, **asked)
+        tasks.ring_for(made)
+        return made
+
     # How far it is
 
     def done(self, *changes: BulkChange) -> int:
-        """Return how many batches of these changes are done."""
-        wanted = [made.pk for made in changes]
-        return int(
-            self.rows("SELECT count(*) FROM products_bulkchangebatch WHERE state = 'DONE' AND change_id = ANY(%s)", wanted)[0][0]
-        )
+        """Return how many batches of these changes wait no more."""
+        wait_no_more = "SELECT count(*) FROM products_bulkchangebatch WHERE state <> 'WAITING' AND change_id = ANY(%s)"
+        return int(self.rows(wait_no_more, [made.pk for made in changes])[0][0])
 
     def over(self, *changes: BulkChange) -> bool:
         """Return whether all these changes are over."""
@@ -153,6 +158,17 @@ class House:
         with psycopg.connect(self.database.superuser) as connection:  # The owner does not see what others wait for.
             (number,) = connection.execute(waiting).fetchone() or (0,)
             return int(number)
+
+    def wait_for_database(self) -> None:
+        """Wait until PostgreSQL answers."""
+
+        def answers() -> bool:
+            try:
+                return self.rows("SELECT 1") == [(1,)]
+            except psycopg.OperationalError:
+                return False
+
+        wait_until(answers, 15, "an answer of PostgreSQL")
 
     def resumes(self, *changes: BulkChange, after: str, done: int, since: float) -> None:
         """Wait until one of these changes goes on from so many done batches, at most so long after the death of a process."""
@@ -250,6 +266,17 @@ def held(house: House, statement: str, *params: object) -> Iterator[None]:
         other.rollback()
 
 
+@contextlib.contextmanager
+def refusing(house: House, user_id: int, code: str) -> Iterator[None]:
+    """Let the database refuse a product for one user inside the block: its owner added a rule."""
+    rule = f"CHECK (user_id <> {user_id} OR NOT products @> ARRAY{factories.ids(code)})"
+    house.rows(f"ALTER TABLE products_productaccess ADD CONSTRAINT poison {rule} NOT VALID")
+    try:
+        yield
+    finally:
+        house.rows("ALTER TABLE products_productaccess DROP CONSTRAINT poison")
+
+
 # PostgreSQL can be given a disk that is soon full where we may mount one, in a namespace that ends with the console. What is not
 # root there becomes itself again, for PostgreSQL runs as anybody but root.
 MOUNT = 'mkdir -p "$1" && mount -t tmpfs -o size=32m,mode=700,uid="$2",gid="$3" tmpfs "$1" && shift 3 && exec "$@"'
@@ -295,7 +322,7 @@ class SmallDisk:
         self._do(f"rm -f '{self._ballast}'")
 
     def _do(self, command: str) -> None:
-        self._server.execute(sql.SQL("COPY (SELECT 1) TO PROGRAM {}").format(command))
+        self._server.execute(sql.SQL("COPY (SELECT 1) TO PROGRAM {}").format(f"cat > /dev/null; {command}"))
 
 
 class Answer(NamedTuple):

@@ -64,7 +64,7 @@ def test_users_who_leave_and_move_while_a_change_runs_are_told_apart(house: Hous
 
 
 def test_opposite_changes_of_the_same_users_in_other_batches_end_in_their_order(house: House, settings: object) -> None:
-    one, other, people = make_user(role=Role.ADMIN), make_user(role=Role.ADMIN), house.people(300 if LONG else 120, "rescue")
+    one, other, people = make_user(role=Role.ADMIN), make_user(role=Role.ADMIN), house.people(300 if LONG else 70, "rescue")
     wanted = [("meeting", "webinar"), (), ("rescue",), ("webinar",)]
     made: list[BulkChange] = []
     for actor, size, codes, some in zip(
