@@ -1,5 +1,5 @@
 # Each of these works on a bare machine with Python 3.12 or newer, as root or as a plain user.
-.PHONY: run test browser faults lint lock
+.PHONY: run test browser faults bench lint lock
 
 # Start the whole console; Ctrl-C stops it. Images that forbid bytecode would have each of its processes compile everything anew.
 run:
@@ -16,6 +16,10 @@ browser:
 # The long version of the faults: 220 processes killed, everything hung for longer. FAULTS_SEED=… repeats the random points of a run.
 faults:
 	@bin/bootstrap dev && FAULTS=long .venv/bin/python -m pytest tests/faults -s --durations=0 $(ARGS)
+
+# Measure the console at a million users against what it could be measured by; docs/performance.md tells of it. About half an hour.
+bench:
+	@bin/bootstrap dev && .venv/bin/python -m benchmarks
 
 lint:
 	@bin/bootstrap dev

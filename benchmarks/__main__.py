@@ -13,9 +13,11 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+PROMISED = 1_000_000  # users; with fewer, no goal is missed
 PARTS = ("everyone", "some", "listing", "meanwhile", "rivals")
 
 
@@ -83,7 +85,8 @@ def main() -> int:
                     print(f"{name}: after {seeding:.0f} s of seeding, {time.strftime('%H:%M:%S')}", flush=True)
                     sections[name] = []
                     try:
-                        sections[name].extend(importlib.import_module(f"benchmarks.{name}").measure(bench))
+                        for figure in importlib.import_module(f"benchmarks.{name}").measure(bench):
+                            sections[name].append(figure if users >= PROMISED else replace(figure, met=None))
                     except Exception:
                         failed[name] = traceback.format_exc()
                         print(failed[name], file=sys.stderr, flush=True)
