@@ -37,8 +37,8 @@ from users.models import User
 LONG = os.environ.get("FAULTS") == "long"
 APPLY = "/users/products/apply/"
 PASSWORD = "correct horse battery staple"
-# What a console may take to go on, and how long a change may show as running after the last of its workers died.
-RESUMED, RUNNING = 15, 30
+# How many seconds a console may take to go on; a change never shows as running for longer while nobody is at it.
+RESUMED = 15
 # What is killed, and how to tell it: a part of the command, and whether the launcher itself started it.
 KINDS: Mapping[str, tuple[str, bool]] = {
     "worker": ("-m celery", True),

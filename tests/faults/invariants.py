@@ -21,7 +21,7 @@ CREATE FUNCTION pg_temp.is_over(change products_bulkchange) RETURNS boolean LANG
 $$;
 -- A batch that was split lives on in its parts.
 CREATE VIEW pg_temp.target AS
-    SELECT b.change_id, b.id AS batch_id, b.state, u.user_id, s.reason AS skipped
+    SELECT b.change_id, b.id AS batch_id, b.state, b.done_at, u.user_id, s.reason AS skipped
     FROM products_bulkchangebatch b CROSS JOIN unnest(b.user_ids) AS u(user_id)
     LEFT JOIN products_bulkchangeskip s ON s.change_id = b.change_id AND s.user_id = u.user_id
     WHERE b.state <> 'SPLIT';
@@ -88,7 +88,7 @@ RULES = {
             SELECT FROM (
                 SELECT coalesce((SELECT a.products FROM products_productaccess a WHERE a.user_id = t.user_id), '{}') AS products
                 UNION ALL
-                SELECT h.before FROM products_accesschange h WHERE h.user_id = t.user_id AND h.at >= c.requested_at
+                SELECT h.before FROM products_accesschange h WHERE h.user_id = t.user_id AND h.at >= least(c.requested_at, t.done_at)
             ) held WHERE held.products = pg_temp.target(c, held.products, t.user_id)
         )
     """,
