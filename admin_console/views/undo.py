@@ -67,9 +67,14 @@ class Undo:
         return sum(users for _reason, users in self.left_alone)
 
     @property
-    def seats(self) -> Sequence[tuple[str, SeatNeed]]:
-        """The limited products that it gives back to somebody, and their seats."""
-        return [(self.names[need.product_id], need) for need in self.preview.seats]
+    def seats_short(self) -> Sequence[tuple[str, SeatNeed]]:
+        """The products of which there are too few seats to give back."""
+        return [(self.names[need.product_id], need) for need in self.preview.short]
+
+    @property
+    def seats_that_suffice(self) -> Sequence[tuple[str, SeatNeed]]:
+        """The limited products of which there are enough."""
+        return [(self.names[need.product_id], need) for need in self.preview.seats if not need.missing]
 
 
 @require_http_methods(["GET", "POST"])
