@@ -207,7 +207,7 @@ def preview(
 
 
 class Number(StrEnum):
-    """A number of a preview that has names behind it; those after LEFT_OUT are per product."""
+    """A number of a preview that has names behind it."""
 
     CHANGED = "changed"
     UNCHANGED = "unchanged"
@@ -218,36 +218,61 @@ class Number(StrEnum):
     LEFT_OUT = "left_out"
     GAINS = "gains"
     LOSSES = "losses"
+    CHANGE_EMAILS = "change_emails"
     ONBOARDING = "onboarding_emails"
 
 
 PER_PRODUCT = (Number.GAINS, Number.LOSSES, Number.ONBOARDING)
+LAST = 2**31 - 1  # of all ids
 
 
-def affected(
-    selection: Selection,
-    *,
-    actor: Any,
-    mode: str,
-    wanted: Iterable[int],
-    preserved: Iterable[int],
-    number: Number,
-    product: int | None = None,
-    now: datetime,
-    until_full: bool = False,
-) -> QuerySet[User]:
-    """Return the users whom a number of the preview counts (of a product, for PER_PRODUCT): as many as it says."""
-    users, choice = selection.users(actor, now=now), {"mode": mode, "wanted": list(wanted), "preserved": list(preserved)}
-    if number == Number.OUTRANKING:
-        return users.filter(_outranking(actor))
-    left = Q(pk__in=[])
-    if until_full:
-        accesses = selection.accesses(actor, now=now)
-        left = _seatless(accesses, actor, compose(accesses, actor=actor).preview(**choice, notify=False), **choice)
-    if number == Number.LEFT_OUT:
-        return users.filter(left)
-    counted = _where(_condition(number, mode, product or 0, out_of_reach(actor)), **choice)
-    return users.filter(counted).exclude(left).exclude(_outranking(actor))
+class Affected:
+    """The users whom a number of a preview counts (of a product, for PER_PRODUCT): as many as it says."""
+
+    def __init__(
+        self,
+        selection: Selection,
+        *,
+        actor: Any,
+        mode: str,
+        wanted: Iterable[int],
+        preserved: Iterable[int],
+        number: Number,
+        product: int | None = None,
+        now: datetime,
+        until_full: bool = False,
+    ) -> None:
+        self.choice: dict[str, Any] = {"mode": mode, "wanted": frozenset(wanted), "preserved": frozenset(preserved)}
+        self.number, self.outranking = number, _outranking(actor)
+        self._selected, self._left = selection.users(actor, now=now), Q(pk__in=[])
+        if until_full and number != Number.OUTRANKING:
+            accesses = selection.accesses(actor, now=now)
+            whole = compose(accesses, actor=actor).preview(**self.choice, notify=False)
+            self._left = _seatless(accesses, actor, whole, **self.choice) if whole.short else self._left
+        self._condition = _condition(number, mode, product or 0, out_of_reach(actor))
+
+    def users(self, first: int = 0, last: int = LAST) -> QuerySet[User]:
+        """Return them, or those in a range of ids, which are found as quickly wherever it is."""
+        users = self._selected.filter(id__gte=first, id__lte=last)
+        if self.number == Number.OUTRANKING:
+            return users.filter(self.outranking)
+        if self.number == Number.LEFT_OUT:
+            return users.filter(self._left)
+        counted = _where(f"a.user_id BETWEEN {first} AND {last} AND {self._condition}", **self.choice)
+        return users.filter(counted).exclude(self._left).exclude(self.outranking)
+
+    def target(self, held: Iterable[int]) -> frozenset[int]:
+        """Return what one of them who holds `held` would hold afterwards."""
+        return frozenset(held) if self._is_skipped else target(held, **self.choice)
+
+    @property
+    def target_sql(self) -> str:
+        """What they would hold afterwards, as SQL over `a`, a row of products_productaccess."""
+        return "a.products" if self._is_skipped else _filled(TARGET[self.choice["mode"]], **self.choice)
+
+    @property
+    def _is_skipped(self) -> bool:
+        return self.number in (Number.OUTRANKING, Number.LEFT_OUT)
 
 
 def _seatless(accesses: QuerySet[ProductAccess], actor: Any, whole: Preview, **choice: Any) -> Q:
@@ -255,35 +280,41 @@ def _seatless(accesses: QuerySet[ProductAccess], actor: Any, whole: Preview, **c
     sql, params = as_sql(accesses.exclude(_outranking(actor)).order_by().values("pk"))
     sql = connection.ops.compose_sql(sql, params).replace("%", "%%")  # type: ignore[attr-defined]  # of PostgreSQL
     among = Among(f"a.user_id IN ({sql})")
-    facts = {"wanted": choice["wanted"], "preserved": choice["preserved"]}
+    facts = {"wanted": sorted(choice["wanted"]), "preserved": sorted(choice["preserved"])}
     free = {need.product_id: need.free for need in whole.seats}
     out = left_out(choice["mode"], facts, free, among)
     return _where(f"({out}) AND {among.where}", **choice)
 
 
 def _condition(number: Number, mode: str, product: int, locked: Iterable[int]) -> str:
-    """Return the condition on `a`, a row of products_productaccess, of those whom a number counts."""
+    """Return the condition on `a`, a row of products_productaccess, of those whom a number counts and who are not skipped."""
     after, empty = TARGET[mode], "'{}'::int[]"
+    holds, gains = f"{product} = ANY(a.products)", granted(mode, str(product))
     return {
         Number.CHANGED: f"{after} <> a.products",
+        Number.CHANGE_EMAILS: f"{after} <> a.products",
         Number.UNCHANGED: f"{after} = a.products",
         Number.SUSPENDING: f"{after} = {empty} AND a.products <> {empty}",
         Number.RESTORING: f"{after} <> {empty} AND a.products = {empty}",
-        Number.KEPT: f"%(wanted)s::int[] = {empty} AND {after} <> {empty} AND {after} <@ {_array(locked)}"
+        Number.KEPT: f"%(wanted)s = {empty} AND {after} <> {empty} AND {after} <@ {_array(locked)}"
         if mode == Mode.REPLACE
         else "false",
-        Number.GAINS: granted(mode, str(product)),
-        Number.LOSSES: f"a.products @> ARRAY[{product}] AND NOT {after} @> ARRAY[{product}]",
-        Number.ONBOARDING: f"{granted(mode, str(product))} AND NOT a.ever @> ARRAY[{product}] "
+        Number.GAINS: gains,
+        Number.LOSSES: f"{holds} AND {product} <> ALL({after})",
+        Number.ONBOARDING: f"{gains} AND {product} <> ALL(a.ever) "
         f"AND (SELECT onboarding FROM products_product WHERE id = {product})",
-    }[number]
+    }.get(number, "true")
 
 
-def _where(condition: str, *, wanted: Iterable[int], preserved: Iterable[int], mode: str = "") -> Q:
+def _where(condition: str, **choice: Any) -> Q:
     """Return a condition on `a` as one on the rows of users or of their access."""
-    sql = f"SELECT a.user_id FROM products_productaccess a WHERE {condition}"
-    sql %= {"wanted": _array(wanted), "preserved": _array(preserved)}
+    sql = _filled(f"SELECT a.user_id FROM products_productaccess a WHERE {condition}", **choice)
     return Q(pk__in=RawSQL(sql.replace("%", "%%"), []))
+
+
+def _filled(sql: str, *, wanted: Iterable[int], preserved: Iterable[int], mode: str) -> str:
+    """Return SQL of `targets` with its parameters written out, so that it may be a part of any other."""
+    return sql % {"wanted": _array(wanted), "preserved": _array(preserved)}
 
 
 def _array(ids: Iterable[int]) -> str:

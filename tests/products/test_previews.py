@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from products import previews
 from products.actions import check_intent
+from products.export import foreseen_as_csv
 from products.models import BulkChange, Mode, Product, Seat
-from products.previews import PER_PRODUCT, Number, affected, compose, preview
+from products.previews import PER_PRODUCT, Affected, Number, compose, preview
 from products.queries import skipped_by_reason
 from products.selection import Selection
 from products.targets import target
@@ -46,7 +47,7 @@ choices = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(people=people, choice=choices)
 def test_every_number_is_what_happens_and_has_its_names(people, choice):
     with transaction.atomic():
@@ -85,8 +86,8 @@ def look_and_apply(people: list[dict[str, Any]], choice: dict[str, Any]) -> None
     for number in Number:
         counts = getattr(seen, number) if number in PER_PRODUCT else {None: getattr(seen, number)}
         for each in Product.objects.values_list("id", flat=True) if number in PER_PRODUCT else [None]:
-            found = affected(selection, number=number, product=each, **asked)
-            assert found.count() == counts.get(each, 0), (number, each)
+            found = Affected(selection, number=number, product=each, **asked)
+            assert found.users().count() == counts.get(each, 0), (number, each)
     assert seen.selected == selection.users(actor, now=NOW).count()
     assert seen.change_emails == seen.changed
     # What is kept, said by hand
@@ -193,4 +194,29 @@ def test_who_is_left_out_comes_last_and_keeps_everything(manager):
     assert (seen.changed, seen.left_out, seen.gains) == (2, 1, {product("rescue").pk: 2})
     assert [need.missing for need in seen.seats] == [1]
     asked: dict[str, Any] = {"mode": Mode.REPLACE, "wanted": ids("rescue"), "preserved": [], "now": NOW, "until_full": True}
-    assert list(affected(selection, actor=admin, number=Number.LEFT_OUT, **asked)) == [users[2]]
+    assert list(Affected(selection, actor=admin, number=Number.LEFT_OUT, **asked).users()) == [users[2]]
+
+
+def test_the_names_behind_a_number_as_csv_are_safe_in_a_spreadsheet():
+    admin = make_user(role=Role.ADMIN)
+    grace, alan = (
+        give(make_user("=HYPERLINK 100%", email="grace@tests.example"), "meeting"),
+        make_user("Alan Turing", email="alan@tests.example"),
+    )
+    found = Affected(
+        Selection.of([grace.pk, alan.pk]),
+        actor=admin,
+        mode=Mode.REPLACE,
+        wanted=ids("rescue", "webinar"),
+        preserved=[],
+        number=Number.CHANGED,
+        now=NOW,
+    )
+
+    rows = b"".join(foreseen_as_csv(found.users, target=found.target_sql)).decode().splitlines()
+
+    assert rows == [
+        "\ufeffUser,Name,Email,Now,Afterwards",
+        f"{grace.pk},'=HYPERLINK 100%,grace@tests.example,GoTo Meeting,GoTo Webinar; Rescue",
+        f"{alan.pk},Alan Turing,alan@tests.example,,GoTo Webinar; Rescue",
+    ]
