@@ -38,8 +38,9 @@ def test_a_broker_that_ends_hangs_or_is_full_holds_nobody_up(house: House, admin
 
     def all_goes_on(after: str) -> None:
         since = time.monotonic()
-        for change in made if LONG else made[-1:]:
-            house.resumes(change, after=after, done=house.done(change), since=since)
+        done = {change: house.done(change) for change in (made if LONG else made[-1:])}
+        for change in done:
+            house.resumes(change, after=after, done=done[change], since=since)
 
     (number,) = house.processes("broker")
     os.kill(number, signal.SIGKILL)

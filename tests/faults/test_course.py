@@ -30,7 +30,8 @@ class Beside(threading.Thread):
 
     def __init__(self, verb: Any) -> None:
         super().__init__()
-        self._verb, self.outcome = verb, None
+        self._verb = verb
+        self.outcome: Any = None
         self.start()
 
     def run(self) -> None:

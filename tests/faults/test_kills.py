@@ -78,8 +78,9 @@ def strikes(house: House, admin: User, made: list[BulkChange], to_come: list[str
                 asked.append(asked_while_dying(house, admin, kind, chance))
             since = house.kill(kind, chance) if not kind.startswith("web") else time.monotonic()
         house.wait_for_database()
-        for change in [*made, *asked]:
-            house.resumes(change, after=", ".join(volley), done=house.done(change), since=since)
+        done = {change: house.done(change) for change in (*made, *asked)}
+        for change in done:
+            house.resumes(change, after=", ".join(volley), done=done[change], since=since)
         house.assert_well(f"after the death of {volley}")
     return asked
 
