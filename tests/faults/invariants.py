@@ -88,7 +88,8 @@ RULES = {
             SELECT FROM (
                 SELECT coalesce((SELECT a.products FROM products_productaccess a WHERE a.user_id = t.user_id), '{}') AS products
                 UNION ALL
-                SELECT h.before FROM products_accesschange h WHERE h.user_id = t.user_id AND h.at >= least(c.requested_at, t.done_at)
+                SELECT h.before FROM products_accesschange h
+                WHERE h.user_id = t.user_id AND h.at >= least(c.requested_at, t.done_at)
             ) held WHERE held.products = pg_temp.target(c, held.products, t.user_id)
         )
     """,
