@@ -1,8 +1,7 @@
 """The raw bound: what PostgreSQL itself needs to write the very rows that a bulk change wrote, without any of the logic.
 
-Copies of the three tables with the same columns, checks, indexes and earlier rows, but no triggers, no foreign keys and no
-partitions. The rows to write lie ready in the order of users. Done in transactions of as many users as a batch has, and in a
-single one; the faster of the two is the bound.
+They are written into plain copies of the three tables, which hold the same earlier rows, and lie ready in the order of users.
+Done in transactions of as many users as a batch has, and in a single one; the faster of the two is the bound.
 """
 
 from dataclasses import dataclass
@@ -12,8 +11,14 @@ from django.conf import settings
 
 from benchmarks.bench import settle, timed
 from benchmarks.changing import Run
+from benchmarks.copies import make_copies
 from tests.database import Database
 
+COPIES = {
+    "bound_access": "products_productaccess",
+    "bound_history": "products_accesschange",
+    "bound_notification": "notifications_notification",
+}
 READY = """
 CREATE UNLOGGED TABLE bound_rows AS SELECT * FROM products_accesschange WHERE change_id = %(change)s ORDER BY user_id;
 CREATE UNLOGGED TABLE bound_letters AS
@@ -23,11 +28,7 @@ CREATE INDEX ON bound_letters (user_id);
 ANALYZE bound_rows, bound_letters;
 """
 # What was there before the change: who changed held what the history says.
-COPIES = """
-DROP TABLE IF EXISTS bound_access, bound_history, bound_notification;
-CREATE TABLE bound_access (LIKE products_productaccess INCLUDING ALL) WITH (fillfactor = 45);
-CREATE TABLE bound_history (LIKE products_accesschange INCLUDING ALL);
-CREATE TABLE bound_notification (LIKE notifications_notification INCLUDING ALL);
+FILL = """
 INSERT INTO bound_access (user_id, products, ever)
     SELECT user_id, coalesce(r.before, a.products), a.ever - coalesce(r.first, '{}')
     FROM products_productaccess a LEFT JOIN bound_rows r USING (user_id) ORDER BY user_id;
@@ -66,7 +67,8 @@ def _written(run: Run, database: Database, size: int) -> float:
     with psycopg.connect(database.superuser, autocommit=True, cursor_factory=psycopg.ClientCursor) as server:
         if not server.execute("SELECT to_regclass('bound_rows')").fetchone()[0]:  # type: ignore[index]
             server.execute(READY, facts)
-        server.execute(COPIES, facts)
+        make_copies(server, COPIES)
+        server.execute(FILL, facts)
         ids = [row[0] for row in server.execute("SELECT user_id FROM bound_access ORDER BY user_id")]
         ranges = [(ids[n], ids[min(n + size, len(ids)) - 1]) for n in range(0, len(ids), size)]
         settle(database, "bound_access", "bound_history", "bound_notification")

@@ -95,7 +95,7 @@ def _against_the_change(work: str, ours: list[float], change: list[float], limit
 def _growth(bench: Bench, took: dict[str, list[float]]) -> Figure:
     """Compare the time per user, without what a change of one user takes."""
     fixed = median(took["one"])
-    some = (median(took["some"]) - fixed) / bench.some
+    some = max(median(took["some"]) - fixed, 1e-6) / bench.some
     everyone = (median(took["silent"]) - fixed) / bench.users
     return Figure(
         work=f"Growth from {bench.some:,} to {bench.users:,} users, per user",

@@ -8,7 +8,7 @@ from benchmarks.bench import Bench, settle, timed
 from benchmarks.changing import admin, ids_of, replace
 from benchmarks.everyone import TABLES, WITH_EMAILS
 from benchmarks.organisation import SEED
-from benchmarks.plain import PlainChange, make_copies
+from benchmarks.plain import PlainChange, make_plain_tables
 from benchmarks.report import Figure, at_least, seconds
 from products.selection import Selection
 from users.models import User
@@ -24,7 +24,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
         chosen = random.Random(SEED).sample(ids, bench.some * bench.repeat)  # noqa: S311
         samples = [sorted(chosen[n * bench.some : (n + 1) * bench.some]) for n in range(bench.repeat)]
         few = min(SAMPLE, bench.some // 2)
-        make_copies(database)
+        make_plain_tables(database)
         settle(database, *TABLES, "plain_access", "plain_history", "plain_email")
         plain = PlainChange(admin().pk, ids_of(*WITH_EMAILS))
         with bench.worker():
