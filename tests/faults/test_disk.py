@@ -4,7 +4,7 @@ import pytest
 
 from products import actions, tasks
 from products.models import BulkChange
-from tests.faults.house import House
+from tests.faults.house import APPLY, House, Visitor, form
 from tests.processes import wait_until
 from users.models import User
 
@@ -27,11 +27,17 @@ def test_a_full_disk_pauses_a_change_and_room_lets_it_finish(house: House, admin
         assert "The database has no room left" in made.state_reason
         assert "No space left on device" in made.state_reason
 
+        visitor, posted = Visitor(house, admin.email), form(admin, house.people(8), "meeting")
+        refused = visitor.fetch(APPLY, **posted)
+        assert (refused.status, "Nothing was half done" in refused.text) == (503, True)
+        assert not BulkChange.objects.filter(key=posted["key"]).exists()
         actions.resume_change(actor=admin, change_id=made.pk)  # too early
         tasks.ring_for(made)
         wait_until(lambda: BulkChange.objects.get(pk=made.pk).state == BulkChange.State.PAUSED, 30, "the next pause")
         disk.empty()
         actions.resume_change(actor=admin, change_id=made.pk)
         tasks.ring_for(made)
-        house.settled(made)
+        small = visitor.insists(APPLY, **posted).change()
+        house.settled(made, small)
+    assert small.changed == 8
     assert made.changed == 120
