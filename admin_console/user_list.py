@@ -4,12 +4,15 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cache
 from typing import Any, Self
 from urllib.parse import urlencode
 
 from django.conf import settings
 from django.db.models import QuerySet
+from django.template.loader import render_to_string
 from django.utils.functional import cached_property
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -124,12 +127,17 @@ class Choices:
 
 @dataclass(frozen=True)
 class Row:
-    """One user of the list as it is shown."""
+    """One user of the list as it is shown; `marks` are the products, as components/marks.html shows them."""
 
     user: User
     groups: list[str]
-    marks: list[tuple[str, Product]]
+    marks: SafeString
     ticked: bool = False
+
+    @property
+    def select(self) -> str:
+        """What the user's tick says."""
+        return _("Select %(name)s") % {"name": self.user.name}
 
     @property
     def console_only(self) -> bool:
@@ -196,15 +204,17 @@ class UserList:
         users, ticked = self.page.users, set(ticked)
         groups = self._groups_of([user.pk for user in users])
         codes = product_codes(self.choices.products)
-        return [
-            Row(
-                user,
-                groups.get(user.pk, []),
-                [(codes[product.pk], product) for product in self.choices.products if product.pk in user.product_access.products],
-                user.pk in ticked,
-            )
-            for user in users
-        ]
+
+        @cache  # many hold the same
+        def marks(held: tuple[int, ...], hollow: bool) -> SafeString:
+            shown = [(codes[product.pk], product) for product in self.choices.products if product.pk in held]
+            return render_to_string("components/marks.html", {"marks": shown, "hollow": hollow})
+
+        def row(user: Any) -> Row:
+            held = marks(tuple(user.product_access.products), user.status == Status.INVITED)
+            return Row(user, groups.get(user.pk, []), held, user.pk in ticked)
+
+        return [row(user) for user in users]
 
     @cached_property
     def _order(self) -> Order:

@@ -4,6 +4,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, Self
 from urllib.parse import urlencode
 
@@ -90,17 +91,18 @@ def visible_groups(actor: Any) -> list[tuple[int, str]]:
     """Return (id, path) of the groups that the actor may filter by, in the order of the tree; a path reads "Sales / Benelux"."""
     if not can(actor, Capability.VIEW_USERS):
         return []
-    groups = {group.id: group for group in UserGroup.objects.all()}
+    groups = {pk: (name, parent) for pk, name, parent in UserGroup.objects.values_list("id", "name", "parent")}
     seen = set(groups)
     if actor.role == Role.MANAGER:
         seen = set(with_subgroups(actor.managed_groups.values_list("id", flat=True)))
 
-    def path(group: UserGroup) -> list[str]:
-        above = groups.get(group.parent_id) if group.parent_id else None
-        return [*(path(above) if above else []), group.name]
+    @cache
+    def path(group: int | None) -> tuple[str, ...]:
+        name, parent = groups.get(group, ("", None)) if group else ("", None)
+        return (*path(parent), name) if name else ()
 
-    paths = sorted((path(group), group.id) for group in groups.values() if group.id in seen)
-    return [(group_id, " / ".join(names)) for names, group_id in paths]
+    paths = sorted((path(group), group) for group in seen & groups.keys())
+    return [(group, " / ".join(names)) for names, group in paths]
 
 
 def with_status(users: QuerySet[User], *, now: datetime) -> QuerySet[User]:

@@ -98,6 +98,13 @@ def status_label(status: str) -> str:
     return str(Status(status).label)
 
 
+@register.simple_tag
+def avatar(user: User, *, large: bool = False) -> SafeString:
+    """Return the initials of a user in a coloured circle; their name stands beside it, so it says nothing to a screen reader."""
+    size = " avatar-large" if large else ""
+    return format_html('<span class="avatar {}{}" aria-hidden="true">{}</span>', hue(user.pk), size, initials(user))
+
+
 @register.filter
 def initials(user: User) -> str:
     """Return one or two letters for the avatar of a user."""

@@ -69,7 +69,8 @@ function showTheme() {
 /* data-range: a group of data-tick checkboxes with perhaps one data-check-all above them. Shift-click ticks all in between.
    These run before htmx sends what changed, for they listen while the event is still on its way down. */
 let last = null; // the box clicked before
-let extra = []; // the boxes that a shift-click changes beside its own
+let extra = []; // the boxes that a shift-click is about to change beside its own
+const changed = new WeakMap(); // of a change event: the boxes that it stands for, each with what it was
 
 body.addEventListener("click", (event) => {
   const box = event.target.closest("[data-tick]");
@@ -77,21 +78,32 @@ body.addEventListener("click", (event) => {
   const boxes = [...all("[data-tick]", box.closest("[data-range]"))];
   const [from, to] = [boxes.indexOf(last), boxes.indexOf(box)].sort((a, b) => a - b);
   extra = event.shiftKey && from >= 0 ? boxes.slice(from, to + 1) : [];
-  for (const each of extra) each.checked = box.checked;
   last = box;
 }, true);
 
 body.addEventListener("change", (event) => {
   const group = event.target.closest("[data-range]");
   if (!group) return;
-  if (event.target.matches("[data-check-all]")) for (const box of all("[data-tick]", group)) box.checked = event.target.checked;
+  const { checked } = event.target;
+  const boxes = event.target.matches("[data-check-all]") ? [...all("[data-tick]", group)] : extra;
+  const before = new Map(boxes.map((box) => [box, box.checked]));
+  if (!event.target.matches("[data-check-all]")) before.set(event.target, !checked);
+  for (const box of boxes) box.checked = checked;
+  changed.set(event, before);
+  extra = [];
   showChecked(group);
 }, true);
 
+/* Only what was changed is sent, never the page as it stands: it may be older than what was ticked elsewhere. */
 body.addEventListener("htmx:configRequest", (event) => {
-  if (!event.target.matches("[data-tick]")) return;
-  for (const box of extra) event.detail.formData.append("of", box.value);
-  extra = [];
+  const { formData, triggeringEvent } = event.detail;
+  if (!changed.has(triggeringEvent)) return;
+  formData.delete("shown");
+  formData.delete("user");
+  for (const box of changed.get(triggeringEvent).keys()) {
+    formData.append("of", box.value);
+    if (box.checked) formData.append("user", box.value);
+  }
 });
 
 function showChecked(group) {
@@ -105,11 +117,10 @@ function showChecked(group) {
 
 /* A tick that did not reach the server is taken back; a server that cannot be reached is said. */
 function takeBack(event) {
-  const box = event.detail.elt;
-  if (!box.matches("[data-tick], [data-check-all]")) return;
-  const group = box.closest("[data-range]");
-  for (const each of box.matches("[data-tick]") ? [box] : all("[data-tick]", group)) each.checked = !box.checked;
-  showChecked(group);
+  const before = changed.get(event.detail.requestConfig?.triggeringEvent);
+  if (!before) return;
+  for (const [box, was] of before) box.checked = was;
+  showChecked(event.detail.elt);
 }
 for (const name of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) body.addEventListener(name, takeBack);
 /* Under an open modal dialog the toasts of the page can neither be seen nor reached: it has a place of its own, data-toasts. */
