@@ -34,6 +34,8 @@ class PlainAccess(models.Model):
     products = ArrayField(models.IntegerField())
     ever = ArrayField(models.IntegerField())
 
+    objects: "models.Manager[PlainAccess]" = models.Manager()
+
     class Meta:
         app_label, managed, db_table = "benchmarks", False, "plain_access"
 
@@ -52,6 +54,8 @@ class PlainHistory(models.Model):
     after = ArrayField(models.IntegerField())
     first = ArrayField(models.IntegerField())
 
+    objects: "models.Manager[PlainHistory]" = models.Manager()
+
     class Meta:
         app_label, managed, db_table = "benchmarks", False, "plain_history"
 
@@ -64,6 +68,8 @@ class PlainEmail(models.Model):
     kind = models.CharField(max_length=16)
     about = models.BigIntegerField()
     lane = models.PositiveSmallIntegerField()
+
+    objects: "models.Manager[PlainEmail]" = models.Manager()
 
     class Meta:
         app_label, managed, db_table = "benchmarks", False, "plain_email"

@@ -76,7 +76,9 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def _rivals(bench: Bench, how: str, settings: dict[str, Any]) -> Iterator[Figure]:
-    serial, together, said = [], [], []
+    serial: list[float] = []
+    together: list[float] = []
+    said: list[str] = []
     dice = random.Random(SEED)  # noqa: S311
     with bench.fresh() as database, override_settings(**settings), bench.worker(), _sweeping():
         before = _deadlocks()
@@ -135,12 +137,9 @@ def _all_wishes(wishes: Sequence[Wish], *, at_once: bool) -> tuple[float, list[s
         except Exception as error:
             said.append(repr(error))
         finally:
-            if at_once:
-                connections.close_all()
+            connections.close_all()
 
-    if not at_once:
-        return timed(lambda: [change(wish) for wish in wishes]), said
-    with ThreadPoolExecutor(len(wishes)) as pool:
+    with ThreadPoolExecutor(len(wishes) if at_once else 1) as pool:
         return timed(lambda: list(pool.map(change, wishes, timeout=PATIENCE))), said
 
 
