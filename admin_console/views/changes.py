@@ -89,10 +89,10 @@ def change(request: Request, change_id: int) -> HttpResponse:
     """Show one bulk change; to htmx its progress while it runs, what is counted afterwards, or a page of its users."""
     made, at = visible_change(request.user, change_id), now()
     outcome = Outcome(made, reader=request.user, now=at, counting="counted" in request.GET)
-    match request.htmx.target:
-        case "change-progress":
+    match (request.htmx.target or "").rpartition("-")[2]:  # change-7-progress
+        case "progress":
             return _polled(request, outcome)
-        case "change-details":
+        case "details":
             outcome.counting = True
             return render(request, "changes/change.html#details", {"outcome": outcome})
     names = product_names()
@@ -134,7 +134,7 @@ def _polled(request: Request, outcome: Outcome) -> HttpResponse:
     if outcome.is_running:
         return render(request, "changes/change.html#polled", context)
     response = render(request, "changes/change.html#ended", context)
-    return trigger_client_event(retarget(reswap(response, "outerHTML"), "#change-state"), "users-changed")
+    return trigger_client_event(retarget(reswap(response, "outerHTML"), f"#change-{outcome.change.pk}-state"), "users-changed")
 
 
 def see_other(page: str, *args: Any) -> HttpResponse:

@@ -76,4 +76,4 @@ def _shown(request: Request, change_id: int, *, status: int = 200, said: str = "
         return see_other("change", change_id)
     outcome = Outcome(visible_change(request.user, change_id), reader=request.user, now=now(), said=said)
     response = render(request, "changes/change.html#state", {"outcome": outcome}, status=status)
-    return trigger_client_event(retarget(reswap(response, "outerHTML"), "#change-state"), "users-changed")
+    return trigger_client_event(retarget(reswap(response, "outerHTML"), f"#change-{change_id}-state"), "users-changed")

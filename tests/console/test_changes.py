@@ -443,7 +443,7 @@ def test_the_progress_asks_for_itself_until_the_result_is_there(client: Client, 
     run(made)
     over = page_of(client, made, "?said=80", "change-progress")
     assert "12 users changed" in shown(over)
-    assert over["HX-Retarget"] == "#change-state"
+    assert over["HX-Retarget"] == f"#change-{made.pk}-state"
     assert 'hx-trigger="every' not in over.content.decode()
     assert "users-changed" in over["HX-Trigger"]
     assert "meta http-equiv" not in page_of(client, made).content.decode()

@@ -59,7 +59,7 @@ def test_a_long_change_is_watched_paused_resumed_cancelled_and_undone(admin: Pag
 
     # The progress is in the dialog, and at once on the page behind it and in the title.
     dialog = apply_to_everyone(admin, "Remove", "GoTo Meeting", "GoTo Resolve", "GoToMyPC")
-    expect(dialog.locator("#change-progress")).to_contain_text("of 30")
+    expect(dialog.locator(".change-progress")).to_contain_text("of 30")
     expect(admin.locator("#strip")).to_contain_text(re.compile(r"Change #\d+ and 1 more"))
     expect(admin).to_have_title(re.compile(r"^\d+ % · Manage users"))
     admin.keyboard.press("Escape")
@@ -69,22 +69,22 @@ def test_a_long_change_is_watched_paused_resumed_cancelled_and_undone(admin: Pag
     # It is on every page but its own, where it is shown anyway.
     admin.goto("/products/")
     admin.locator("#strip a").first.click()
-    expect(admin.locator("#change-progress progress")).to_be_visible()
+    expect(admin.locator(".change-progress progress")).to_be_visible()
     expect(admin.locator("#strip")).not_to_contain_text(admin.title().partition("#")[2].partition(" ")[0])
-    expect(admin.locator("#change-progress")).to_contain_text("Removed")
+    expect(admin.locator(".change-progress")).to_contain_text("Removed")
 
     admin.get_by_role("button", name="Pause").click()
-    expect(admin.locator("#change-state")).to_contain_text("paused it.")
-    expect(admin.locator("#change-progress")).to_have_count(0)
+    expect(admin.locator(".change-state")).to_contain_text("paused it.")
+    expect(admin.locator(".change-progress")).to_have_count(0)
     admin.get_by_role("button", name="Resume").click()
-    expect(admin.locator("#change-progress")).to_be_visible()
+    expect(admin.locator(".change-progress")).to_be_visible()
 
     admin.get_by_role("link", name="Cancel…").click()
     asked = admin.get_by_role("dialog")
     expect(asked).to_contain_text("What is done stays as it is.")
     asked.get_by_role("button", name="Cancel the change").click()
     expect(asked).to_be_hidden()
-    expect(admin.locator("#change-state")).to_contain_text(re.compile(r"Cancelled: \d+ of \d+ users were reached"))
+    expect(admin.locator(".change-state")).to_contain_text(re.compile(r"Cancelled: \d+ of \d+ users were reached"))
     admin.get_by_role("link", name="Who was not reached").click()
     expect(admin.locator("#change-people table")).to_contain_text("@")
 
@@ -102,7 +102,7 @@ def test_a_long_change_is_watched_paused_resumed_cancelled_and_undone(admin: Pag
 
 def test_who_is_elsewhere_hears_of_the_end_once(admin: Page, console: Console, jam: Callable[[], None]):
     dialog = apply_to_everyone(admin, "Add", "join.me")
-    expect(dialog.locator("#change-progress")).to_be_visible()
+    expect(dialog.locator(".change-progress")).to_be_visible()
     admin.goto("/products/")
     expect(admin.locator("#strip-now")).to_be_visible()
 
@@ -126,10 +126,10 @@ def test_a_change_is_steered_without_javascript(browser, console: Console, jam: 
     page.goto("/changes/?state=RUNNING")
     page.get_by_role("link", name="Remove join.me").click()
     page.get_by_role("button", name="Pause").click()
-    expect(page.locator("#change-state")).to_contain_text("paused it.")
+    expect(page.locator(".change-state")).to_contain_text("paused it.")
     page.get_by_role("link", name="Cancel…").click()
     page.get_by_role("button", name="Cancel the change").click()
-    expect(page.locator("#change-state")).to_contain_text("Cancelled:")
+    expect(page.locator(".change-state")).to_contain_text("Cancelled:")
     jam()
     page.get_by_role("link", name="Undo…").click()
     page.get_by_role("button", name="Undo the change").click()
