@@ -8,6 +8,8 @@ from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
 from products.models import TICKED_MODES, Mode
+from products.previews import PER_PRODUCT, Number
+from products.refusals import ChangeRefused
 
 MOST_IDS = 500  # posted at once: the ids of one page, while everyone is selected by a draft
 INT4 = 2**31 - 1
@@ -45,42 +47,21 @@ class TypedNumber(forms.CharField):
         return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else None
 
 
-class ChangeForm(forms.Form):
-    """The dialog Manage products, and the products of one user."""
+class ChoiceForm(forms.Form):
+    """What an admin chooses in Manage products, and for whom."""
 
-    # What the admin chooses
     mode = forms.ChoiceField(choices=[(mode.value, mode.label) for mode in TICKED_MODES])
     product = Ids(required=False)
     quiet = forms.BooleanField(required=False)
+    until_full = forms.BooleanField(required=False)
     reason = Reason(required=False, max_length=500)
-    confirmed = TypedNumber(required=False)
-    # What the console wrote into the form
-    key = forms.UUIDField()
-    expected = forms.IntegerField(min_value=0)  # how many users the preview was for
-    shown = forms.ChoiceField(
-        choices=[(mode.value, mode.label) for mode in TICKED_MODES]
-    )  # the mode that the ticks were shown for
     draft = forms.UUIDField(required=False)
     user = Ids(required=False)
-
-    WRITTEN_BY_US = ("key", "expected", "shown", "draft", "user")
 
     def __init__(self, posted: QueryDict) -> None:
         super().__init__(posted)
         self.full_clean()
         self.asked = dict(self.cleaned_data)  # kept when the change is refused: an error takes a value out of cleaned_data
-
-    @classmethod
-    def read(cls, posted: QueryDict) -> "ChangeForm":
-        """Return the form as it was posted. Raises BadRequest when it is not ours: unknown fields, or broken hidden ones."""
-        form = cls(posted)
-        if unknown := posted.keys() - form.fields.keys() - {"csrfmiddlewaretoken"}:
-            raise BadRequest(f"unknown fields: {sorted(unknown)}")
-        if "too_many" in [error.code for error in form.errors.as_data().get("user", [])]:
-            return form
-        if broken := [name for name in cls.WRITTEN_BY_US if name in form.errors]:
-            raise BadRequest(f"broken fields: {broken}")
-        return form
 
     @property
     def asked_mode(self) -> str:
@@ -96,6 +77,54 @@ class ChangeForm(forms.Form):
     def notify(self) -> bool:
         """Whether change emails are to be sent: unless “Do not notify users about this change” is ticked."""
         return not self.asked.get("quiet")
+
+    @property
+    def asked_until_full(self) -> bool:
+        """Whether, short of seats, some users are to be left out."""
+        return bool(self.asked.get("until_full"))
+
+
+class ChangeForm(ChoiceForm):
+    """The dialog Manage products, and the products of one user."""
+
+    confirmed = TypedNumber(required=False)
+    # What the console wrote into the form
+    key = forms.UUIDField()
+    expected = forms.IntegerField(min_value=0)  # how many users the preview was for
+    mark = forms.IntegerField(required=False, min_value=-(2**63), max_value=2**63 - 1)  # who they are, as one number
+    shown = forms.ChoiceField(choices=[(mode.value, mode.label) for mode in TICKED_MODES])  # the mode that the ticks were for
+
+    WRITTEN_BY_US = ("key", "expected", "mark", "shown", "draft", "user")
+    refused: ChangeRefused | None = None  # why the change was not made
+
+    @classmethod
+    def read(cls, posted: QueryDict) -> "ChangeForm":
+        """Return the form as it was posted. Raises BadRequest when it is not ours: unknown fields, or broken hidden ones."""
+        form = cls(posted)
+        if unknown := posted.keys() - form.fields.keys() - {"csrfmiddlewaretoken"}:
+            raise BadRequest(f"unknown fields: {sorted(unknown)}")
+        if "too_many" in [error.code for error in form.errors.as_data().get("user", [])]:
+            return form
+        if broken := [name for name in cls.WRITTEN_BY_US if name in form.errors]:
+            raise BadRequest(f"broken fields: {broken}")
+        return form
+
+
+class AffectedForm(ChoiceForm):
+    """The names behind a number of the preview: a choice, which number, of which product, and from which user on."""
+
+    number = forms.ChoiceField(choices=[(number.value, number.value) for number in Number])
+    of = forms.IntegerField(required=False, min_value=1, max_value=INT4)
+    after = forms.IntegerField(required=False, min_value=0, max_value=INT4)
+    before = forms.IntegerField(required=False, min_value=0, max_value=INT4)
+
+    @classmethod
+    def read(cls, query: QueryDict) -> "AffectedForm":
+        """Return what the URL asks for. Raises BadRequest when the console wrote no such URL."""
+        form = cls(query)
+        if not form.is_valid() or (form.asked["number"] in PER_PRODUCT) != bool(form.asked["of"]):
+            raise BadRequest(f"not a number of the preview: {form.errors}")
+        return form
 
 
 class SeatsForm(forms.Form):

@@ -11,8 +11,7 @@ from django.utils.translation import gettext_lazy
 
 from products.actions import ChangeRefused, Intent, check_intent
 from products.models import Mode, Product
-from products.previews import Preview, SeatNeed, preview
-from products.queries import catalogue, out_of_reach
+from products.previews import Preview, SeatNeed, compose, preview
 from products.selection import Selection
 
 MODES = {
@@ -34,7 +33,13 @@ class Choice:
     disabled: bool
     why: str
     seats: int | None  # None: as many as wanted
-    free: int
+    used: int
+    reserved: int  # by changes that run
+
+    @property
+    def free(self) -> int:
+        """How many seats are free."""
+        return max((self.seats or 0) - self.used - self.reserved, 0)
 
     @property
     def some(self) -> bool:
@@ -46,11 +51,20 @@ class ProductChoice:
     """The boxes and the preview for some users. Not told which are `ticked`, those are that everyone holds (Replace), or none."""
 
     def __init__(
-        self, actor: Any, selection: Selection, *, mode: str, ticked: Iterable[int] | None, notify: bool, now: datetime
+        self,
+        actor: Any,
+        selection: Selection,
+        *,
+        mode: str,
+        ticked: Iterable[int] | None,
+        notify: bool,
+        now: datetime,
+        until_full: bool = False,
     ) -> None:
         self.actor, self.selection, self.mode, self.notify, self.now = actor, selection, mode, notify, now
-        self.products = catalogue()
-        self.locked = out_of_reach(actor)
+        self.until_full = until_full
+        self.composition = compose(selection.accesses(actor, now=now), actor=actor)
+        self.products, self.locked = self.composition.products, self.composition.locked
         self.ticked = frozenset(self._held_by_all() if ticked is None else ticked)
         self.refusal: ChangeRefused | None = None
         try:
@@ -98,8 +112,8 @@ class ProductChoice:
     def _held_by_all(self) -> list[int]:
         if self.mode != Mode.REPLACE:
             return []
-        now = self._preview(self._nothing())
-        return [product for product, held in now.holding.items() if held == now.changeable and product not in self.locked]
+        groups = [group.held for group in self.composition.groups]
+        return sorted(frozenset.intersection(*groups) - self.locked) if groups else []
 
     def _nothing(self) -> Intent:
         return Intent(mode=self.mode, wanted=(), preserved=tuple(sorted(self.locked)))
@@ -113,6 +127,8 @@ class ProductChoice:
             preserved=intent.preserved,
             notify=self.notify,
             now=self.now,
+            until_full=self.until_full,
+            composition=self.composition,
         )
 
     def _choice(self, product: Product) -> Choice:
@@ -130,7 +146,8 @@ class ProductChoice:
             disabled=disabled,
             why=why,
             seats=seat.seats,
-            free=max((seat.seats or 0) - seat.used - seat.reserved, 0),
+            used=seat.used,
+            reserved=seat.reserved,
         )
 
     def _why(self, product: Product, *, locked: bool, held: int) -> tuple[str, bool]:

@@ -7,6 +7,7 @@ from django.urls import path, re_path
 from admin_console.access import public
 from admin_console.views import (
     account,
+    affected_users,
     changes,
     errors,
     health,
@@ -35,6 +36,8 @@ urlpatterns = [
     path("users/products/", manage_products.manage_products, name="manage_products"),
     path("users/products/preview/", manage_products.preview_changes, name="preview_changes"),
     path("users/products/apply/", manage_products.apply_changes, name="apply_changes"),
+    path("users/products/names/", affected_users.affected_users, name="affected_users"),
+    path("users/products/names.csv", affected_users.export_affected_users, name="export_affected_users"),
     # One user
     path("users/<int:user_id>/", user.user, name="user"),
     path("users/<int:user_id>/products/", user.user_products, name="user_products"),

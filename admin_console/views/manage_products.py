@@ -14,16 +14,19 @@ from django.views.decorators.http import require_GET, require_POST
 from django_htmx.http import reswap, retarget, trigger_client_event
 
 from admin_console.access import Request, requires
+from admin_console.affected_page import choice_query
 from admin_console.change_page import Outcome
-from admin_console.forms import ChangeForm
+from admin_console.forms import ChangeForm, ChoiceForm
 from admin_console.product_choice import ProductChoice
 from admin_console.views.changes import see_other
 from admin_console.views.errors import failed
 from products import actions
 from products.models import BulkChange, Mode, SelectionDraft
+from products.previewed import remember
 from products.selection import Selection
 from products.tasks import ring_for
 from users.models import Capability, User
+from users.queries import visible_to
 
 TEMPLATE = "users/manage_products.html"
 # Beside which part of the form a refusal is told.
@@ -57,8 +60,8 @@ def manage_products(request: Request) -> HttpResponse:
     form = ChangeForm.read(_opened(request.GET))
     if sentence := _too_many(form):
         return failed(request, 422, _("Too many users"), sentence)
-    chosen = _chosen(request.user, form, now())
-    choice = _choice(request.user, form, chosen, ticked=None)
+    chosen = chosen_by(request.user, form, now())
+    choice = _choice(request.user, form, chosen, ticked=form.ticked if "shown" in request.GET else None)
     if not choice.preview.selected:
         return failed(request, 422, _("Nobody is selected"), _("No users are selected. Tick some users first."))
     return _shown(request, form, chosen, choice, part="dialog")
@@ -71,7 +74,7 @@ def preview_changes(request: Request) -> HttpResponse:
     form = ChangeForm.read(request.POST)
     if sentence := _too_many(form):
         return failed(request, 422, _("Too many users"), sentence)
-    chosen = _chosen(request.user, form, now())
+    chosen = chosen_by(request.user, form, now())
     if form.asked_mode == form.asked["shown"]:
         return _shown(request, form, chosen, _choice(request.user, form, chosen, ticked=form.ticked), part="previewed")
     response = _shown(request, form, chosen, _choice(request.user, form, chosen, ticked=None), part="chosen")
@@ -85,7 +88,7 @@ def apply_changes(request: Request) -> HttpResponse:
     form, at = ChangeForm.read(request.POST), now()
     if sentence := _too_many(form):
         return failed(request, 422, _("Too many users"), sentence)
-    chosen = _chosen(request.user, form, at)
+    chosen = chosen_by(request.user, form, at)
     change, status = requested(request.user, form, chosen.selection, at)
     if change is None:
         ticked = form.ticked if form.asked_mode == form.asked["shown"] else None
@@ -116,9 +119,12 @@ def requested(actor: User, form: ChangeForm, selection: Selection, at: datetime)
             reason=form.asked["reason"],
             now=at,
             expected=form.asked["expected"],
+            mark=form.asked["mark"],
             confirmed=form.asked["confirmed"],
+            until_full=form.asked_until_full,
         )
     except actions.ChangeRefused as refused:
+        form.refused = refused
         form.add_error(BESIDE.get(type(refused)), str(refused))
         return None, STATUS.get(type(refused), 422)
     ring_for(change)
@@ -126,11 +132,12 @@ def requested(actor: User, form: ChangeForm, selection: Selection, at: datetime)
 
 
 def _opened(query: QueryDict) -> QueryDict:
-    """Return what a fresh form holds: for whom, from the URL's query, and what the console writes into it."""
+    """Return what a fresh form holds: for whom and what is chosen, from the URL's query, and what the console writes into it."""
     fresh = QueryDict(mutable=True)
     fresh.update({"mode": Mode.REPLACE, "shown": Mode.REPLACE, "key": str(uuid.uuid4()), "expected": "0"})
-    for name in ("draft", "user"):
-        fresh.setlist(name, query.getlist(name))
+    for name in ("draft", "user", "mode", "shown", "product", "quiet", "until_full", "reason"):
+        if name in query:
+            fresh.setlist(name, query.getlist(name))
     return fresh
 
 
@@ -138,7 +145,7 @@ def _too_many(form: ChangeForm) -> str:
     return " ".join(str(sentence) for sentence in form.errors.get("user", []))
 
 
-def _chosen(actor: User, form: ChangeForm, at: datetime) -> Chosen:
+def chosen_by(actor: User, form: ChoiceForm, at: datetime) -> Chosen:
     """Return for whom the form is. Raises Http404 for a draft that is not the actor's own."""
     draft_id = form.asked["draft"]
     if draft_id is None:
@@ -152,7 +159,11 @@ def _chosen(actor: User, form: ChangeForm, at: datetime) -> Chosen:
 
 
 def _choice(actor: User, form: ChangeForm, chosen: Chosen, *, ticked: Iterable[int] | None) -> ProductChoice:
-    return ProductChoice(actor, chosen.selection, mode=form.asked_mode, ticked=ticked, notify=form.notify, now=now())
+    """Return the boxes and the preview, and keep whom it is for."""
+    at, mode, until_full = now(), form.asked_mode, form.asked_until_full
+    choice = ProductChoice(actor, chosen.selection, mode=mode, ticked=ticked, notify=form.notify, now=at, until_full=until_full)
+    remember(chosen.selection, mark=choice.preview.mark, actor=actor, now=at)
+    return choice
 
 
 def _shown(
@@ -165,6 +176,20 @@ def _shown(
         "choice": choice,
         "key": uuid.uuid4() if status == 409 else form.asked["key"],
         "asks_number": choice.preview.selected > settings.BULK_CONFIRM_ABOVE,
+        "names": choice_query(form, product=sorted(choice.ticked), reason="" if request.htmx else form.asked.get("reason")),
+        "differing": _differing(request.user, form.refused),
     }
     template = f"{TEMPLATE}#{part}" if request.htmx else TEMPLATE
     return render(request, template, context, status=422 if choice.refusal and status == 200 else status)
+
+
+def _differing(reader: User, refused: actions.ChangeRefused | None) -> list[tuple[str, list[str], int]]:
+    """Return who came into the selection and who left it since the preview: a heading, the names, and how many more there are."""
+    if not isinstance(refused, actions.SelectionChanged):
+        return []
+    names = {user.pk: user.name for user in visible_to(reader).filter(id__any=[*refused.came.ids, *refused.left.ids])}
+    differing = []
+    for heading, some in ((_("Came since"), refused.came), (_("Left since"), refused.left)):
+        named = [names[user] for user in some.ids if user in names]
+        differing.append((heading, named, some.count - len(named)))
+    return [(heading, named, more) for heading, named, more in differing if named or more]

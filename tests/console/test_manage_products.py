@@ -22,6 +22,7 @@ from users.queries import UserFilter
 
 pytestmark = pytest.mark.django_db
 OPEN, PREVIEW, APPLY = "/users/products/", "/users/products/preview/", "/users/products/apply/"
+NAMES, EXPORT = "/users/products/names/", "/users/products/names.csv"
 HTMX = {"HX-Request": "true"}
 
 
@@ -236,6 +237,38 @@ def test_the_preview_carries_the_number_it_was_for(client: Client, ada: User) ->
     assert 'name="expected" value="2"' in response.content.decode()
 
 
+def test_the_preview_shows_the_seats_as_they_are_now(client: Client, ada: User) -> None:
+    limit("rescue", 5)
+    ticking(ada, [make_user()])
+    give(make_user(), "rescue")
+
+    answer = client.post(PREVIEW, form(ada, "meeting"), headers=HTMX).content.decode()
+
+    seats = re.search(rf'<span [^>]*id="seats-{product("rescue").pk}"[^>]*hx-swap-oob="true">4 of 5 free</span>', answer)
+    assert seats
+    assert 'title="1 used, 0 reserved for changes that run"' in seats[0]
+
+
+def test_short_of_seats_it_is_offered_to_assign_until_full(client: Client, ada: User) -> None:
+    limit("rescue", 1)
+    ticking(ada, [make_user("Ann First"), make_user("Bob Second")])
+    offer = client.post(PREVIEW, form(ada, "rescue"), headers=HTMX)
+    assert "Assign until full In the order in which users were added." in shown(offer)
+    assert not re.search(r'name="until_full"[^>]* checked', offer.content.decode())
+
+    taken = client.post(PREVIEW, form(ada, "rescue", until_full="on"), headers=HTMX)
+
+    assert "Changed 1 Unchanged 0 Left out 1" in shown(taken)
+    assert re.search(r'name="until_full"[^>]* checked', taken.content.decode())
+
+
+def test_with_seats_enough_nothing_is_offered(client: Client, ada: User) -> None:
+    limit("rescue", 2)
+    ticking(ada, [make_user()])
+
+    assert "Assign until full" not in shown(client.post(PREVIEW, form(ada, "rescue", until_full="on"), headers=HTMX))
+
+
 @pytest.mark.parametrize("mode", [Mode.ADD, Mode.REMOVE])
 def test_another_mode_starts_with_nothing_ticked(client: Client, ada: User, mode: str) -> None:
     ticking(ada, [give(make_user(), "meeting")])
@@ -372,6 +405,153 @@ def test_a_large_change_answers_with_its_progress(client: Client, ada: User, set
     assert f'hx-get="/changes/{made.pk}/?said=0" hx-trigger="every 1s"' in response.content.decode()
 
 
+def test_until_full_applies_to_as_many_as_there_are_seats(client: Client, ada: User) -> None:
+    limit("rescue", 1)
+    ann, bob = give(make_user(), "meeting"), give(make_user(), "meeting")
+    ticking(ada, [bob, ann])
+
+    response = client.post(APPLY, form(ada, "rescue", expected=2, until_full="on"), headers=HTMX)
+
+    assert "1 user changed" in shown(response)
+    assert "No seat was left" in shown(response)
+    assert (held_by(ann), held_by(bob)) == ({"rescue"}, {"meeting"})
+
+
+# The names behind a number
+
+
+def links(response: Any) -> dict[str, str]:
+    """Return the ways to the names of a preview, by the ids of their links."""
+    found = re.findall(r'<a [^>]*?id="names-([\w-]+)" href="([^"]+)"', response.content.decode())
+    return {name: href.replace("&amp;", "&") for name, href in found}
+
+
+def test_every_number_leads_to_its_names(client: Client, ada: User) -> None:
+    limit("webinar", 1)
+    grace, alan, mary = give(make_user("Grace Hopper"), "rescue"), make_user("Alan Turing"), make_user("Mary Shelley")
+    ticking(ada, [grace, alan, mary])
+
+    seen = links(client.post(PREVIEW, form(ada, "meeting", "webinar", until_full="on"), headers=HTMX))
+
+    meeting, rescue, webinar = product("meeting").pk, product("rescue").pk, product("webinar").pk
+    behind = {
+        "changed": {"Grace Hopper"},
+        "left_out": {"Alan Turing", "Mary Shelley"},
+        f"gains-{meeting}": {"Grace Hopper"},
+        f"gains-{webinar}": {"Grace Hopper"},
+        f"losses-{rescue}": {"Grace Hopper"},
+        "change_emails": {"Grace Hopper"},
+        f"onboarding_emails-{meeting}": {"Grace Hopper"},
+        f"onboarding_emails-{webinar}": {"Grace Hopper"},
+    }
+    assert seen.keys() == behind.keys()
+    for number, url in seen.items():
+        names = re.findall(r'names-name">([^<]+)<', client.get(url, headers=HTMX).content.decode())
+        assert set(names) == behind[number]
+
+
+def test_the_names_say_what_each_holds_now_and_afterwards(client: Client, ada: User) -> None:
+    draft = ticking(ada, [give(make_user("Grace Hopper", email="grace@tests.example"), "rescue"), make_user()])
+
+    words = shown(client.get(NAMES, {"draft": draft.pk, "mode": "REPLACE", "number": "suspending"}, headers=HTMX))
+
+    assert "Users who become Suspended" in words
+    assert "Grace Hopper grace@tests.example Rescue Suspended" in words
+
+
+def test_a_hundred_names_are_shown_page_by_page_there_and_back(client: Client, ada: User) -> None:
+    draft = ticking(ada, [make_user(f"Ann{n:03}") for n in range(120)])
+    url = f"{NAMES}?draft={draft.pk}&mode=ADD&product={product('rescue').pk}&number=changed"
+
+    def names(page: Any) -> list[str]:
+        return re.findall(r'names-name">([^<]+)<', page.content.decode())
+
+    def way(page: Any, where: str) -> str:
+        found = re.search(rf'id="names-{where}" href="([^"]+)"', page.content.decode())
+        return NAMES + found[1].replace("&amp;", "&") if found else ""
+
+    first = client.get(url)
+    second = client.get(way(first, "next"))
+    third = client.get(way(second, "next"), headers={**HTMX, "HX-Target": "names-list"})
+
+    assert names(first) + names(second) + names(third) == [f"Ann{n:03}" for n in range(120)]
+    assert (way(first, "previous"), way(third, "next")) == ("", "")
+    assert names(client.get(way(third, "previous"))) == names(second)
+    assert b"<html" not in third.content
+
+
+def test_without_javascript_the_names_are_a_page_and_the_way_back_keeps_the_choice(client: Client, ada: User) -> None:
+    grace = make_user()
+    posted = {**form(ada, "rescue", quiet="on", reason="Pilot"), "draft": "", "user": [grace.pk, ada.pk]}
+
+    page = client.get(links(client.post(PREVIEW, posted))["changed"])
+    back = re.search(r'href="(/users/products/\?[^"]+)"', page.content.decode())
+    assert back
+    response = client.get(back[1].replace("&amp;", "&"))
+
+    assert "<h1>Users who are changed</h1>" in page.content.decode()
+    assert " checked" in box(response, "rescue")
+    assert ">Pilot</textarea>" in response.content.decode()
+    assert re.search(r'name="quiet"[^>]* checked', response.content.decode())
+    assert "for 2 users" in shown(response)
+
+
+def test_the_names_come_as_a_file(client: Client, ada: User) -> None:
+    draft = ticking(ada, [give(make_user("=Grace Hopper", email="grace@tests.example"), "rescue")])
+
+    response = client.get(EXPORT, {"draft": draft.pk, "mode": "REPLACE", "number": "suspending"})
+
+    rows = b"".join(response.streaming_content).decode().splitlines()  # type: ignore[attr-defined]
+    assert response["Content-Disposition"] == 'attachment; filename="users-suspending.csv"'
+    assert [row.partition(",")[2] for row in rows] == ["Name,Email,Now,Afterwards", "'=Grace Hopper,grace@tests.example,Rescue,"]
+
+
+def test_nobody_out_of_scope_is_ever_named(client: Client, manager: User) -> None:
+    stranger = make_user("Sam Stranger")
+
+    words = shown(client.get(NAMES, {"user": stranger.pk, "mode": "REPLACE", "number": "unchanged"}))
+
+    assert "Stranger" not in words
+    assert "Nobody any more." in words
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"number": "x"},
+        {"number": "gains"},
+        {"of": "1"},
+        {"mode": "ALL"},
+        {"after": "x"},
+        {"draft": "x"},
+        {"product": "x"},
+        {"user": "x"},
+    ],
+)
+@pytest.mark.parametrize("url", [NAMES, EXPORT])
+def test_a_number_that_no_preview_has_is_refused(client: Client, ada: User, wrong: dict[str, str], url: str) -> None:
+    assert client.get(url, {"mode": "REPLACE", "number": "changed", "user": ada.pk, **wrong}).status_code == 400
+
+
+@pytest.mark.parametrize("url", [NAMES, EXPORT])
+def test_the_names_are_for_who_may_set_products(client: Client, url: str) -> None:
+    admin, support = make_user(role=Role.ADMIN), make_user(role=Role.SUPPORT)
+    asked = {"mode": "REPLACE", "number": "changed", "draft": ticking(admin, [support]).pk}
+    assert client.get(url, asked).status_code == 302
+    client.force_login(support)
+    assert client.get(url, asked).status_code == 403
+    client.force_login(make_user(role=Role.ADMIN))
+    assert client.get(url, asked).status_code == 404
+    assert client.post(url, asked).status_code == 405
+
+
+def test_the_names_of_a_choice_that_may_not_be_made_are_not_told(client: Client, manager: User) -> None:
+    asked = {"mode": "ADD", "number": "changed", "user": member_of(manager).pk, "product": product("central").pk}
+
+    assert client.get(NAMES, asked, headers=HTMX).status_code == 422
+    assert client.get(EXPORT, asked).status_code == 422
+
+
 # Refusals: nothing is changed, the input is kept, the sentence stands beside its cause
 
 
@@ -403,6 +583,55 @@ def test_a_selection_that_changed_shows_the_new_preview_and_asks_again(client: C
     assert "The selection changed since the preview: it was for 1, now 2 users are selected." in shown(response)
     assert 'name="expected" value="2"' in response.content.decode()
     assert "Granted Rescue 2 users" in shown(response)
+
+
+def test_who_came_and_who_left_is_told_by_name(client: Client, ada: User) -> None:
+    grace, alan = make_user("Grace Hopper", role=Role.SUPPORT), make_user("Alan Turing")
+    draft = actions.select_everyone(owner=ada, wanted=UserFilter(role=(Role.SUPPORT,)), now=now())
+    dialog = client.get(OPEN, {"draft": draft.pk}, headers=HTMX).content.decode()
+    mark = re.search(r'name="mark" value="(-?\d+)"', dialog)
+    assert mark
+    User.objects.filter(pk=grace.pk).update(role=Role.MEMBER)
+    User.objects.filter(pk=alan.pk).update(role=Role.SUPPORT)
+
+    response = refused(client, form(ada, "rescue", expected=1, mark=mark[1], reason="Pilot", quiet="on"))
+
+    assert "Other users are selected now than the preview showed." in shown(response)
+    assert "Came since: Alan Turing Left since: Grace Hopper" in shown(response)
+    assert ">Pilot</textarea>" in response.content.decode()
+    assert " checked" in box(response, "rescue")
+    again = re.search(r'name="mark" value="(-?\d+)"', response.content.decode())
+    assert again
+    assert client.post(APPLY, form(ada, "rescue", expected=1, mark=again[1]), headers=HTMX).status_code == 200
+    assert (held_by(alan), held_by(grace)) == ({"rescue"}, set())
+
+
+def test_of_more_than_ten_who_came_the_rest_is_a_number(client: Client, ada: User) -> None:
+    draft = actions.select_everyone(owner=ada, wanted=UserFilter(), now=now())
+    dialog = client.get(OPEN, {"draft": draft.pk}, headers=HTMX).content.decode()
+    mark = re.search(r'name="mark" value="(-?\d+)"', dialog)
+    assert mark
+    for n in range(12):
+        make_user(f"Ann{n:02}")
+
+    words = shown(refused(client, form(ada, "rescue", expected=1, mark=mark[1])))
+
+    assert "it was for 1, now 13 users are selected" in words
+    assert "Came since: Ann00, Ann01, Ann02, Ann03, Ann04, Ann05, Ann06, Ann07, Ann08, Ann09 and 2 more" in words
+
+
+def test_a_manager_is_not_told_the_name_of_who_left_their_groups(client: Client, manager: User) -> None:
+    sales, grace = manager.managed_groups.get(), member_of(manager, "Grace Hopper")
+    member_of(manager)
+    draft = actions.select_everyone(owner=manager, wanted=UserFilter(), now=now())
+    mark = re.search(r'name="mark" value="(-?\d+)"', client.get(OPEN, {"draft": draft.pk}, headers=HTMX).content.decode())
+    assert mark
+    sales.memberships.filter(user=grace).delete()
+
+    words = shown(refused(client, form(manager, "rescue", expected=2, mark=mark[1])))
+
+    assert "Left since: 1 user" in words
+    assert "Grace" not in words
 
 
 def test_above_the_threshold_the_number_is_typed(client: Client, ada: User, settings: Any) -> None:
@@ -505,7 +734,16 @@ def test_a_mode_changed_without_javascript_never_takes_the_old_ticks(client: Cli
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"key": "x"}, {"expected": "many"}, {"draft": "x"}, {"shown": "ALL"}, {"role": "ADMIN"}, {"actor": "1"}, {"user": "x"}],
+    [
+        {"key": "x"},
+        {"expected": "many"},
+        {"draft": "x"},
+        {"shown": "ALL"},
+        {"role": "ADMIN"},
+        {"actor": "1"},
+        {"user": "x"},
+        {"mark": "x"},
+    ],
 )
 @pytest.mark.parametrize("url", [APPLY, PREVIEW])
 def test_a_form_that_is_not_ours_is_refused(client: Client, ada: User, wrong: dict[str, str], url: str) -> None:
