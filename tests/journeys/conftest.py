@@ -152,8 +152,9 @@ def context(context: BrowserContext) -> Iterator[BrowserContext]:
     complaints: list[str] = []
 
     def listen(message: ConsoleMessage) -> None:
-        # A refused form is answered with 4xx, which Chromium reports by itself.
-        if message.type in ("error", "warning") and not re.search(r"status of 4\d\d", message.text):
+        # A refused form is answered with 4xx, which Chromium reports by itself; leaving a page ends what it was asking for.
+        harmless = r"status of 4\d\d|^htmx:(sendAbort|afterRequest),"
+        if message.type in ("error", "warning") and not re.search(harmless, message.text):
             complaints.append(f"{message.type}: {message.text}")
 
     context.on("console", listen)
