@@ -9,7 +9,6 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.db.models import QuerySet
 from django.template.loader import render_to_string
 from django.utils.functional import cached_property
 from django.utils.safestring import SafeString
@@ -17,8 +16,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from admin_console.templatetags.console import product_codes
-from admin_console.user_order import Order, Place, UnreadablePlace, order_of, page_of
-from products.models import Product, ProductAccess
+from admin_console.user_order import Found, Order, Place, UnreadablePlace, order_of, page_of
+from products.models import Product
 from products.queries import catalogue
 from products.selection import Selection
 from users.models import Capability, GroupMembership, Role, User
@@ -26,10 +25,7 @@ from users.queries import (
     InvalidFilter,
     Status,
     UserFilter,
-    accesses_matching,
     can,
-    scope_of,
-    users_matching,
     visible_groups,
     with_status,
     with_subgroups,
@@ -228,15 +224,8 @@ class UserList:
         )
 
     def _places(self, since: Place | None, *, backwards: bool) -> tuple[list[Place], bool]:
-        return page_of(*self._found, self._order, size=PAGE_SIZE, since=since, backwards=backwards)
-
-    @cached_property
-    def _found(self) -> tuple[QuerySet[User], QuerySet[ProductAccess]]:
-        scope, wanted = scope_of(self.actor), self.view.wanted
-        return (
-            users_matching(User.objects.filter(scope), wanted, now=self.now),
-            accesses_matching(ProductAccess.objects.filter(scope), wanted, now=self.now),
-        )
+        found = Found(self.actor, self.view.wanted, self.now)
+        return page_of(found, self._order, size=PAGE_SIZE, since=since, backwards=backwards)
 
     def _users(self, ids: list[int]) -> list[User]:
         users = with_status(User.objects.filter(id__any=ids), now=self.now).select_related("product_access")

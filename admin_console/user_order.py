@@ -37,9 +37,21 @@ from django.db.models.lookups import Exact, LessThan
 from products.models import ProductAccess
 from users.models import GroupMembership, Role, User, UserGroup
 from users.plans import SWEEP, WALK, planned
-from users.queries import Status, UserFilter, having_status, long_ago, status_of, with_subgroups
+from users.queries import (
+    Status,
+    UserFilter,
+    accesses_matching,
+    having_status,
+    long_ago,
+    scope_of,
+    status_of,
+    users_matching,
+    with_subgroups,
+)
 
-FAR = 6_000  # users looked at in one stretch
+FAR = 15_000  # users looked at in one stretch
+FAR_BY_ID = 25_000  # the same where they come by id, for those beside each other in one table are so in the others
+FEW = 5_000  # users of a role or group who are sorted at once
 MANY = 5  # stretches looked at for one page
 LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)  # before anybody was seen
 SUSPENDED: dict[str, Any] = {"table": "products_productaccess", "by": ("user_id",), "where": "suspended"}
@@ -145,29 +157,54 @@ def order_of(
             never = Case(When(last_seen=None, then=0), default=1, output_field=IntegerField())
             return Order(_by_last_seen(statuses, now), descending, "time", never, "last_seen__at")
         case _:
-            return Order((Stretch("", by=("name_key", "id")),), descending, "text", key="name_key")
+            # Names go with languages: without this all who speak one might be far behind.
+            spoken = {"where": "language = %s", "params": wanted.language} if len(wanted.language) == 1 else {}
+            return Order((Stretch("", by=("name_key", "id"), **spoken),), descending, "text", key="name_key")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The users whom a filter finds within an actor's scope, written for each way of looking at them. It is one condition."""
+
+    actor: Any
+    wanted: UserFilter
+    now: datetime
+
+    def are_few(self) -> bool:
+        """Return whether a role or a group says at once that there are only a few of them."""
+        asked: list[QuerySet[Any]] = []
+        if self.wanted.role and Role.MEMBER not in self.wanted.role:
+            asked.append(User.objects.filter(role__in=self.wanted.role).exclude(role=Role.MEMBER))
+        if self.wanted.group and 0 not in self.wanted.group:
+            asked.append(GroupMembership.objects.filter(group__id__any=with_subgroups(self.wanted.group)))
+        return any(rows[: FEW + 1].count() <= FEW for rows in asked)
+
+    def one_by_one(self) -> QuerySet[User]:
+        """Return them for a walk."""
+        users = User.objects.filter(scope_of(self.actor, each=True))
+        return users_matching(users, self.wanted, now=self.now, each=True)
+
+    def all_at_once(self, *, narrow: bool) -> QuerySet[Any]:
+        """Return them, or their product access, for a sweep."""
+        if narrow:
+            return accesses_matching(ProductAccess.objects.filter(scope_of(self.actor)), self.wanted, now=self.now)
+        return users_matching(User.objects.filter(scope_of(self.actor)), self.wanted, now=self.now)
 
 
 def page_of(
-    users: QuerySet[User],
-    accesses: QuerySet[ProductAccess],
-    order: Order,
-    *,
-    size: int,
-    since: Place | None = None,
-    backwards: bool = False,
+    found: Found, order: Order, *, size: int, since: Place | None = None, backwards: bool = False
 ) -> tuple[list[Place], bool]:
     """Return up to `size` of the users, from the place `since` on (or back), and whether there are more beyond them.
 
-    They come in the order of the list, whichever way they were found. `accesses` is the product access of the same users.
+    They come in the order of the list, whichever way they were found.
     """
     try:
-        found = _walk(users, order, size + 1, since, backwards)
-        if found is None:
-            found = _sweep(accesses if order.narrow else users, order, size + 1, since, backwards)
+        places = None if found.are_few() else _walk(found.one_by_one(), order, size + 1, since, backwards)
+        if places is None:
+            places = _sweep(found.all_at_once(narrow=order.narrow), order, size + 1, since, backwards)
     except EmptyResultSet:
-        found = []
-    shown, more = found[:size], len(found) > size
+        places = []
+    shown, more = places[:size], len(places) > size
     return shown[::-1] if backwards else shown, more
 
 
@@ -240,7 +277,7 @@ def _in_one(*conditions: Any) -> Exists:
 
 def _rank(value: Any, values: Sequence[str]) -> Func:
     in_order = Cast(Value(list(values)), ArrayField(TextField()))
-    return Func(in_order, Cast(value, TextField()), function="array_position", output_field=IntegerField())
+    return Func(in_order, Cast(value, TextField()), template="array_position(%(expressions)s) - 1", output_field=IntegerField())
 
 
 def _cardinality(path: str) -> Func:
@@ -290,16 +327,17 @@ def _steps(users: QuerySet[User], stretch: Stretch, limit: int, since: Place | N
         params += (since.key, since.id) if keyed else (since.id,)
     key = f"step.{keyed[0]}" if keyed else "NULL::timestamptz"
     order = ", ".join(f"step.{name} {way}" for name in stretch.by)
+    far = FAR_BY_ID if (stretch.table, stretch.by) == ("users_user", ("id",)) else FAR
     joined = f"JOIN users_user person ON person.id = step.{pk}" if stretch.table != "users_user" else ""
     steps = (
         f"SELECT {'person' if joined else 'step'}.*, {key} AS key FROM {stretch.table} step {joined} "
-        f"WHERE {where} ORDER BY {order} LIMIT {FAR}"
+        f"WHERE {where} ORDER BY {order} LIMIT {far}"
     )
     key_of_step = RawSQL('"users_user".key', ())
     users = users.filter(stretch.inside).annotate(key=key_of_step)
     users = users.order_by(*([OrderBy(key_of_step, descending=down)] if keyed else []), "-id" if down else "id")
     sql, asked = _sql(users.values_list("key", "id")[:limit])
-    beyond = f"SELECT FROM {stretch.table} step WHERE {where} ORDER BY {order} OFFSET {FAR} LIMIT 1"
+    beyond = f"SELECT FROM {stretch.table} step WHERE {where} ORDER BY {order} OFFSET {far} LIMIT 1"
     return (f"WITH users_user AS ({steps}) {sql}", [*params, *asked]), (beyond, params)
 
 
@@ -307,10 +345,11 @@ def _sweep(rows: QuerySet[Any], order: Order, limit: int, since: Place | None, b
     """Return the next users by finding all and sorting them."""
     down = order.descending != backwards
     way, names = "DESC" if down else "ASC", {stretch.place: stretch.name for stretch in order.stretches}
-    # As expressions no index has them in order, so none is followed.
-    key: Any = (
-        Coalesce(order.key, Value(LONG_AGO)) if order.kind == "time" else Concat(order.key, Value("")) if order.key else Value(0)
-    )
+    key: Any = Value(0)
+    if order.kind == "time":
+        key = Coalesce(order.key, Value(LONG_AGO))
+    elif order.kind == "text":  # as an expression no index has it in order, so none is followed
+        key = Concat(order.key, Value(""), output_field=TextField(db_collation="C"))
     sql, params = _sql(rows.order_by().annotate(place=order.place, key=key).values_list("place", "key", "pk"))
     beyond = ""
     if since:

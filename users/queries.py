@@ -57,14 +57,14 @@ def visible_to(actor: Any) -> QuerySet[User]:
     return User.objects.filter(scope_of(actor))
 
 
-def scope_of(actor: Any) -> Q:
+def scope_of(actor: Any, *, each: bool = False) -> Q:
     """Return the condition that the actor may see a user, or a row of another table that has a user's id as its own."""
     if not can(actor, Capability.VIEW_USERS):
         return Q(pk__in=[])
     if actor.role != Role.MANAGER:
         return Q()
     managed = with_subgroups(actor.managed_groups.values_list("id", flat=True))
-    return Q(pk__in=GroupMembership.objects.filter(group__id__any=managed).values("user"))
+    return _in_groups(managed, each=each)
 
 
 def changeable_by(actor: Any) -> Q:
@@ -210,9 +210,12 @@ class UserFilter:
         return bool(self.as_dict())
 
 
-def users_matching(users: QuerySet[User], wanted: UserFilter, *, now: datetime) -> QuerySet[User]:
-    """Return those of the users whom the filter and the search find. Never more than `users`: the scope comes first."""
-    return users.filter(_matching(wanted, now=now))
+def users_matching(users: QuerySet[User], wanted: UserFilter, *, now: datetime, each: bool = False) -> QuerySet[User]:
+    """Return those of the users whom the filter and the search find. Never more than `users`: the scope comes first.
+
+    `each`: written to be asked of one user after the other, which finds the same.
+    """
+    return users.filter(_matching(wanted, now=now, each=each))
 
 
 def accesses_matching[Access: models.Model](accesses: QuerySet[Access], wanted: UserFilter, *, now: datetime) -> QuerySet[Access]:
@@ -223,7 +226,7 @@ def accesses_matching[Access: models.Model](accesses: QuerySet[Access], wanted: 
     return accesses.filter(_matching(wanted, now=now, user="user__", access=""))
 
 
-def _matching(wanted: UserFilter, *, now: datetime, user: str = "", access: str = "product_access__") -> Q:
+def _matching(wanted: UserFilter, *, now: datetime, user: str = "", access: str = "product_access__", each: bool = False) -> Q:
     """Return the condition on what a filter asks for, given the paths to a user's columns and to those of their access.
 
     Whatever else it looks at is found by the user's id, so that it may stand in a query of either table.
@@ -232,11 +235,12 @@ def _matching(wanted: UserFilter, *, now: datetime, user: str = "", access: str 
     if wanted.search:
         found &= _searched(wanted, user)
     if wanted.group:
-        in_groups = GroupMembership.objects.filter(group__id__any=with_subgroups(wanted.group))
-        in_a_group = Q(pk__in=in_groups.values("user"))
-        if 0 in wanted.group:
-            in_a_group |= ~models.Exists(GroupMembership.objects.filter(user=models.OuterRef("pk")))
-        found &= in_a_group
+        groups = with_subgroups(wanted.group)
+        nowhere = ~models.Exists(GroupMembership.objects.filter(user=models.OuterRef("pk")))
+        if 0 not in wanted.group:
+            found &= _in_groups(groups, each=each)
+        else:
+            found &= (nowhere | _in_groups(groups, each=True)) if groups else Q(nowhere)
     if wanted.role and user and Role.MEMBER in wanted.role:  # nearly all are Members: look for who is not
         others = User.objects.filter(pk=models.OuterRef("pk"), role__in={*Role.values} - {*wanted.role})
         found &= ~models.Exists(others)
@@ -252,6 +256,16 @@ def _matching(wanted: UserFilter, *, now: datetime, user: str = "", access: str 
     if wanted.status:
         found &= having_status(wanted.status, access, now=now)
     return found
+
+
+def _in_groups(groups: list[int], *, each: bool) -> Q:
+    """Return the condition to be in one of these groups: by a look at the groups of `each` user, or at all their members."""
+    memberships = GroupMembership.objects.all()
+    if not each:
+        return Q(pk__in=memberships.filter(group__id__any=groups).values("user"))
+    # Not `group_id` itself, or the index would be asked for each of the groups in turn.
+    of_user = memberships.filter(user=models.OuterRef("pk")).alias(number=models.F("group_id") + 0)
+    return Q(models.Exists(of_user.filter(number__any=groups)))
 
 
 def _searched(wanted: UserFilter, user: str) -> Q:

@@ -34,6 +34,8 @@ class Migration(migrations.Migration):
                 to=settings.AUTH_USER_MODEL,
             ),
         ),
-        migrations.AddIndex("user", models.Index(fields=["language", "role", "id"], name="users_by_language")),
+        migrations.AddIndex(
+            "user", models.Index(fields=["language", "name_key", "id"], include=["role"], name="users_by_language")
+        ),
         migrations.RunSQL("DROP INDEX users_user_email_243f6e77_like", LIKE),
     ]
