@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -52,12 +53,16 @@ def refuse_if_others(change: BulkChange, selection: Selection, *, expected: int 
             change.targets,
         )
     raise SelectionChanged(
-        sentence % {"previewed": expected, "found": change.targets},
+        sentence % {"previewed": _written(expected), "found": _written(change.targets)},
         previewed=change.targets if expected is None else expected,
         found=change.targets,
         came=came,
         left=left,
     )
+
+
+def _written(number: int | None) -> str:
+    return str(number_format(number, force_grouping=True))
 
 
 def _mark_of(change: BulkChange) -> int:
