@@ -176,7 +176,6 @@ def postgres_options() -> dict[str, str]:
         "max_connections": "60",
         "max_wal_size": "4GB",
         "min_wal_size": "256MB",
-        "wal_compression": "on",
         "checkpoint_timeout": "15min",
         "random_page_cost": "1.1",
         "jit": "off",

@@ -19,12 +19,10 @@ from products.targets import BESIDE, ONLY_WHERE, TARGET, WHY_NOT_BACK, Among, fa
 from users.models import Role, User
 from users.queries import changeable_by, visible_to
 
-# Those whom the change sets and who hold something else than they shall: only their rows are locked, and only they are changed.
-# Their ids go to and fro as one text, which costs less than a list of numbers.
+# Nobody's, when everybody holds already what they shall: then there is nothing to write, not even a lock.
 LOCK = """
-SELECT coalesce(array_agg(user_id ORDER BY user_id)::text, '{{}}') FROM (
-    SELECT a.user_id {rows} AND a.products <> {target}
-    ORDER BY a.user_id FOR NO KEY UPDATE OF a
+SELECT count(*) FROM (
+    SELECT a.user_id {rows} AND EXISTS (SELECT {rows} AND a.products <> {target}) ORDER BY a.user_id FOR NO KEY UPDATE OF a
 ) locked
 """
 CLAIMED = """
@@ -34,11 +32,12 @@ RETURNING size, (SELECT count(*) FROM products_productaccess a WHERE a.user_id =
 """
 # Batches of a change have no range of users in common.
 SKIPPED = "SELECT user_id FROM products_bulkchangeskip WHERE change_id = %(change)s AND user_id BETWEEN %(first)s AND %(last)s"
-MINE = Among(f"a.user_id = ANY(%(mine)s::int[] - ARRAY({SKIPPED}))")
-BATCH = Among("a.user_id = ANY((SELECT user_ids FROM products_bulkchangebatch WHERE id = %(batch)s)::int[])")
+IDS = "(SELECT user_ids FROM products_bulkchangebatch WHERE id = %(batch)s)"
+BATCH = Among(f"a.user_id = ANY({IDS}::int[])")
+REACHED = Among(f"a.user_id = ANY({IDS} - ARRAY({SKIPPED}))")
 UPDATE = """
 UPDATE products_productaccess a SET products = {target}, ever = a.ever | {target} {beside}
-WHERE {only_where} AND {mine} AND a.products <> {target}
+WHERE {only_where} AND {reached} AND a.products <> {target}
 """
 RECORDED = "change_id = %(change)s AND user_id BETWEEN %(first)s AND %(last)s"
 # Counted from the history of the batch, grouped by what users held before and after: far fewer than users.
@@ -80,7 +79,7 @@ def apply_batch(change: BulkChange, batch: BulkChangeBatch, *, actor: User, all_
     mode, target = change.mode, TARGET[change.mode]
     with connection.cursor() as cursor:
         cursor.execute(LOCK.format(rows=rows(mode, BATCH), target=target), facts)
-        (facts["mine"],) = cursor.fetchone()
+        (locked,) = cursor.fetchone()
         cursor.execute(CLAIMED, facts)
         claimed = cursor.fetchone()
         if claimed is None:
@@ -91,7 +90,7 @@ def apply_batch(change: BulkChange, batch: BulkChangeBatch, *, actor: User, all_
         if mode == Mode.UNDO:
             _skip_what_cannot_come_back(facts)
         changed = suspended = restored = 0
-        if facts["mine"] != "{}":
+        if locked:
             if mode != Mode.REMOVE:
                 _take_seats(mode, facts, all_or_nothing=all_or_nothing)
             changed = _set(change, facts, actor)
@@ -112,10 +111,10 @@ def apply_batch(change: BulkChange, batch: BulkChangeBatch, *, actor: User, all_
 
 
 def _set(change: BulkChange, facts: dict[str, Any], actor: User) -> int:
-    """Give those locked, and not skipped since, what they shall hold; return how many."""
+    """Give those who are not skipped what they shall hold; return how many."""
     beside = f"FROM {BESIDE[change.mode]}" if change.mode in BESIDE else ""
     update = UPDATE.format(
-        target=TARGET[change.mode], beside=beside, only_where=ONLY_WHERE.get(change.mode, "true"), mine=MINE.where
+        target=TARGET[change.mode], beside=beside, only_where=ONLY_WHERE.get(change.mode, "true"), reached=REACHED.where
     )
     with (
         history.acting(actor_id=actor.pk, change_id=change.pk, source=Source(change.source)),
@@ -162,7 +161,7 @@ def _skip_what_cannot_come_back(facts: dict[str, Any]) -> None:
                 SELECT a.user_id, {WHY_NOT_BACK} AS why
                 FROM products_accesschange h JOIN products_productaccess a USING (user_id)
                 WHERE h.change_id = %(undoes)s AND h.user_id BETWEEN %(first)s AND %(last)s AND a.products <> h.before
-                AND h.user_id = ANY((SELECT user_ids FROM products_bulkchangebatch WHERE id = %(batch)s)::int[])
+                AND h.user_id = ANY({IDS}::int[])
             ) found WHERE why IS NOT NULL ON CONFLICT DO NOTHING
             """,
             facts,
@@ -191,12 +190,12 @@ def _take_seats(mode: str, facts: dict[str, Any], *, all_or_nothing: bool) -> No
         )
         found = cursor.fetchall()
         free = {product: max(seats, 0) for product, seats, _own in found}
-        needed = seats_needed(mode, facts, free, MINE)
+        needed = seats_needed(mode, facts, free, REACHED)
         if any(needed[product] > free[product] for product in free):
             if all_or_nothing:
                 refuse_if_short(SeatNeed(product_id=p, needed=needed[p], free=free[p]) for p in free)
-            skip_seatless(mode, facts, free, MINE)
-            needed = seats_needed(mode, facts, free, MINE)
+            skip_seatless(mode, facts, free, REACHED)
+            needed = seats_needed(mode, facts, free, REACHED)
         for product, _seats, own in found:
             if taken := min(needed[product], own):
                 cursor.execute(TAKE_RESERVED, {**facts, "product": product, "taken": taken})

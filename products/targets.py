@@ -13,7 +13,9 @@ from products.models import BulkChange, Mode
 
 # What a user holds afterwards, as SQL over `products`; `target` says the same in Python.
 TARGET: Mapping[str, str] = {
-    Mode.REPLACE: "(%(wanted)s::int[] | (products & %(preserved)s::int[]))",
+    # Mostly nothing is preserved, and then the planner leaves the wanted ones as they are.
+    Mode.REPLACE: "CASE WHEN %(preserved)s::int[] = '{}' THEN %(wanted)s::int[] "
+    "ELSE %(wanted)s::int[] | (products & %(preserved)s::int[]) END",
     Mode.ADD: "(products | %(wanted)s::int[])",
     Mode.REMOVE: "(products - %(wanted)s::int[])",
     Mode.UNDO: "h.before",
