@@ -83,6 +83,7 @@ def test_everyone_that_the_filter_finds_is_changed_by_a_worker(admin: Page, cons
     admin.get_by_label("Filter category").select_option(label="Language")
     admin.get_by_label("Filter by").select_option(label="Nederlands")
     expect(admin.locator(".chips")).to_contain_text("Nederlands")
+    expect(admin.locator("#found")).to_contain_text("user")  # the number follows the rows
     shown = int(admin.locator("#found").inner_text().split()[0])
     admin.get_by_role("button", name=f"Select all {shown}").click()
     expect(admin.locator("#selection")).to_contain_text(f"{shown} selected")
