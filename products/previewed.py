@@ -24,7 +24,7 @@ def remember(selection: Selection, *, mark: int, actor: Any, now: datetime) -> N
     """Keep with its draft whom a selection finds, those with this mark, unless they are known from the preview before."""
     if not selection.draft or PreviewedUsers.objects.filter(draft=selection.draft, mark=mark).exists():
         return
-    selected, params = as_sql(selection.users(actor, now=now).order_by().values("id"))
+    selected, params = as_sql(selection.accesses(actor, now=now).order_by().values("pk"))
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
