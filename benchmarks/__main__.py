@@ -7,6 +7,7 @@ import importlib
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -64,6 +65,7 @@ def main() -> int:
     if unknown := set(wanted) - set(PARTS):
         print(f"BENCH_ONLY: there is no part {min(unknown)}; there are {', '.join(PARTS)}.", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped first
     with throwaway_home() as home:
         set_up(home)
         from benchmarks.bench import TEMPLATE, Bench, timed

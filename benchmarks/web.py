@@ -108,7 +108,6 @@ def web_server(home: Path, **more: str) -> Iterator[int]:
             output=log,
             environment=environment(PORT=str(port), **more),
             folder=ROOT,
-            death_signal=signal.SIGKILL,
         )
     try:
         wait_until(lambda: _answers(port) or server.poll() is not None, 60, "the start of the web server")
