@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Any, Self
 
 from django.core.exceptions import EmptyResultSet
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Count, Model, Q, QuerySet
 
 from products.models import AccessChange, ProductAccess, SelectionDraft
 from users.models import User
 from users.plans import SWEEP, planned
-from users.queries import UserFilter, accesses_matching, scope_of, users_matching, visible_to
+from users.queries import UserFilter, accesses_matching, memberships_matching, scope_of, users_matching, visible_to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,10 @@ class Selection:
         """Return how many users are selected, asking no more tables than need be. Raises users.plans.TookTooLong."""
         narrow = self.everyone and (self.filter.product or self.filter.status)
         rows: QuerySet[Any] = self.accesses(actor, now=now) if narrow else self.users(actor, now=now)
+        memberships = memberships_matching(actor, self.filter) if self.everyone and not self.ids else None
         with planned(SWEEP):
+            if memberships is not None:
+                return memberships.aggregate(users=Count("user", distinct=True))["users"]
             return rows.order_by().count()
 
     def ticked_of(self, user_ids: Iterable[int], actor: Any, *, now: datetime) -> set[int]:

@@ -219,11 +219,29 @@ def users_matching(users: QuerySet[User], wanted: UserFilter, *, now: datetime, 
 
 
 def accesses_matching[Access: models.Model](accesses: QuerySet[Access], wanted: UserFilter, *, now: datetime) -> QuerySet[Access]:
-    """Return those of the rows of product access whose users the filter and the search find: the same condition, seen from there.
+    """Return those of the rows of product access whose users are found: the same condition, seen from there.
 
     To go through narrow rows is much quicker than to go through users, who need not be looked at for most filters.
     """
     return accesses.filter(_matching(wanted, now=now, user="user__", access=""))
+
+
+def memberships_matching(actor: Any, wanted: UserFilter) -> QuerySet[GroupMembership] | None:
+    """Return the memberships of all users whom the filter finds within the actor's scope, if these alone tell; otherwise None.
+
+    A user has one or more of them. To count them it is quicker to look at no user.
+    """
+    managing = getattr(actor, "role", "") == Role.MANAGER
+    if not can(actor, Capability.VIEW_USERS) or 0 in wanted.group or replace(wanted, group=()):
+        return None
+    asked = [with_subgroups(wanted.group)] if wanted.group else []
+    asked += [with_subgroups(actor.managed_groups.values_list("id", flat=True))] if managing else []
+    if not asked:
+        return None
+    memberships = GroupMembership.objects.filter(group__id__any=asked[0])
+    for groups in asked[1:]:
+        memberships = memberships.filter(user__in=GroupMembership.objects.filter(group__id__any=groups).values("user"))
+    return memberships
 
 
 def _matching(wanted: UserFilter, *, now: datetime, user: str = "", access: str = "product_access__", each: bool = False) -> Q:

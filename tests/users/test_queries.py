@@ -19,6 +19,8 @@ from users.queries import (
     can,
     first_super_admin,
     grantable_roles,
+    memberships_matching,
+    scope_of,
     users_matching,
     visible_groups,
     visible_to,
@@ -436,3 +438,24 @@ def test_finding_users_costs_the_same_for_few_and_many(django_assert_num_queries
 
 def test_subgroups_of_nothing_are_nothing() -> None:
     assert with_subgroups([]) == []
+
+
+@pytest.mark.parametrize("role", [Role.ADMIN, Role.MANAGER, Role.MEMBER])
+@pytest.mark.parametrize("group", [(), ("Sales",), ("Benelux",), ("Works council", "Sales")])
+def test_a_count_finds_whom_the_list_finds(role: str, group: tuple[str, ...]) -> None:
+    sales, council = make_group("Sales"), make_group("Works council")
+    benelux = make_group("Benelux", inside=sales)
+    ids_of = {"Sales": sales.pk, "Benelux": benelux.pk, "Works council": council.pk}
+    for n, groups in enumerate([[sales], [benelux], [sales, council, benelux], [council], []]):
+        make_user(f"U{n}", groups=groups)
+    actor = make_user("Ada", role=role, manages=[benelux, council] if role == Role.MANAGER else [])
+    wanted = UserFilter(group=tuple(ids_of[name] for name in group))
+
+    listed = users_matching(visible_to(actor), wanted, now=NOW)
+    memberships = memberships_matching(actor, wanted)
+    one_by_one = users_matching(User.objects.filter(scope_of(actor, each=True)), wanted, now=NOW, each=True)
+
+    assert set(one_by_one) == set(listed)
+    if memberships is not None:
+        assert set(memberships.values_list("user", flat=True)) == set(listed.values_list("id", flat=True))
+    assert (memberships is None) == (role == Role.MEMBER or (role == Role.ADMIN and not group))
