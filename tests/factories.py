@@ -36,6 +36,11 @@ def make_user(
     return user
 
 
+def make_users(number: int) -> list[User]:
+    """Return so many stored Members, in one statement."""
+    return User.objects.bulk_create([User(email=f"user{next(_numbers)}@tests.example") for _ in range(number)])
+
+
 def make_group(name: str = "", *, inside: UserGroup | None = None) -> UserGroup:
     """Return a stored user group."""
     return UserGroup.objects.create(name=name or f"Group {next(_numbers)}", parent=inside)

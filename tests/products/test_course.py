@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from products import actions, queries, running
 from products.batch import LostClaim
-from products.models import AccessChange, BulkChange, BulkChangeBatch, Mode, Seat, SeatReservation
-from tests.factories import NOW, change, give, held_by, limit, make_group, make_user, product, run, undo
+from products.models import AccessChange, BulkChange, BulkChangeBatch, Entitlement, Mode, Seat, SeatReservation
+from tests.factories import NOW, change, give, held_by, limit, make_group, make_user, make_users, product, run, undo
 from tests.processes import wait_until
 from tests.products.conftest import breaches
 from users.models import Role, User
@@ -29,7 +29,7 @@ def nothing_is_broken(admin) -> Iterator[None]:
 
 @pytest.fixture
 def users(admin) -> list[User]:
-    return [make_user() for _ in range(8)]
+    return make_users(8)
 
 
 def step(made: BulkChange, batches: int = 1) -> BulkChange:
@@ -54,7 +54,8 @@ def seats(code: str) -> tuple[int, int]:
 
 def holders(users: list[User], code: str) -> list[int]:
     """Return the places of those who hold a product."""
-    return [place for place, user in enumerate(users) if code in held_by(user)]
+    found = set(Entitlement.objects.filter(product__code=code).values_list("user_id", flat=True))
+    return [place for place, user in enumerate(users) if user.pk in found]
 
 
 # Cancel
@@ -220,7 +221,7 @@ def test_a_batch_that_is_not_begun_when_the_change_is_cancelled_is_lost_as_a_who
 @pytest.mark.parametrize("verb", ["pause and resume", "cancel"])
 def test_no_deadlock_surfaces_however_often_a_change_is_steered_while_workers_are_at_it(committed_db, admin, settings, verb):
     settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE = 0, 1
-    made = change(admin, [make_user() for _ in range(40)], "rescue")
+    made = change(admin, make_users(40), "rescue")
 
     def work() -> None:
         while not BulkChange.objects.get(pk=made.pk).is_over:
@@ -339,7 +340,7 @@ def test_only_who_asked_for_a_change_or_an_admin_who_sees_all_may_steer_it(admin
 
 def test_poison_users_are_found_and_everybody_else_is_changed(committed_db, admin, settings, poison):
     settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE = 0, 30
-    users = [make_user() for _ in range(60)]
+    users = make_users(60)
     poison(users[4], words="Not this one.")
     poison(users[29], words="Nor that one.\nFor a long reason.")
     made = run(change(admin, users, "meeting"))
@@ -355,7 +356,7 @@ def test_poison_users_are_found_and_everybody_else_is_changed(committed_db, admi
 
 def test_a_batch_that_is_refused_is_split_into_ten_until_one_user_is_left(committed_db, admin, settings, poison):
     settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE = 0, 100
-    users = [make_user() for _ in range(100)]
+    users = make_users(100)
     poison(users[55])
     made = run(change(admin, users, "rescue"))
 
@@ -471,7 +472,7 @@ def test_a_full_disk_pauses_the_change_and_harms_nobody(committed_db, admin, use
 
 def test_many_batches_that_fail_pause_the_change_and_resumed_it_counts_anew(committed_db, admin, settings, poison):
     settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE = 0, 2
-    users = [make_user() for _ in range(80)]  # 40 batches: the third that fails is more than one in twenty
+    users = make_users(80)  # 40 batches: the third that fails is more than one in twenty
     poison(*users[0:10:2], words="Something is wrong.")
     made = run(change(admin, users, "rescue"))
     assert (made.state, made.failures, made.state_by) == (State.PAUSED, 3, None)
@@ -490,7 +491,7 @@ def test_many_batches_that_fail_pause_the_change_and_resumed_it_counts_anew(comm
 def test_few_batches_that_fail_do_not_pause_a_change(committed_db, admin, settings, poison):
     """Two of two fail, and three of sixty: one in twenty, no more."""
     settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE = 0, 2
-    users = [make_user() for _ in range(124)]
+    users = make_users(124)
     poison(users[0], users[2], *users[4:10:2])
 
     assert run(change(admin, users[:4], "rescue")).state == State.FAILED
@@ -502,7 +503,7 @@ def test_few_batches_that_fail_do_not_pause_a_change(committed_db, admin, settin
 
 def test_parts_of_a_batch_are_cancelled_with_the_change(committed_db, admin, settings, poison):
     settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE = 0, 20
-    users = [make_user() for _ in range(20)]
+    users = make_users(20)
     poison(users[19])
     made = cancel(admin, step(change(admin, users, "rescue"), 4))  # one that fails, then three parts of two
 

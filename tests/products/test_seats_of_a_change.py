@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from products import actions, previews, queries, running
 from products.models import AccessChange, BulkChange, Mode, ProductAccess, Seat, SeatReservation
 from products.selection import Selection
-from tests.factories import NOW, change, give, held_by, ids, limit, make_group, make_user, product, run
+from tests.factories import NOW, change, give, held_by, ids, limit, make_group, make_user, make_users, product, run
 from tests.products.conftest import breaches
 from tests.products.test_at_once import at_once, run_to_the_end
 from users.models import Role, User
@@ -28,10 +28,6 @@ def nothing_is_broken(admin) -> Iterator[None]:
 def any_size(request, settings) -> None:
     """Run the test twice: with a change that is done at once, and with a large one in batches of three."""
     settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE = (1000, 1000) if request.param == "small" else (0, 3)
-
-
-def people(number: int) -> list[User]:
-    return [make_user() for _ in range(number)]
 
 
 def places(users: list[User], *codes: str) -> list[int]:
@@ -54,7 +50,7 @@ def seats(code: str) -> tuple[int, int]:
 
 @pytest.mark.usefixtures("any_size")
 def test_short_of_several_products_the_exact_shortfall_of_each_is_told_and_nothing_starts(admin):
-    users = [give(make_user(), "rescue"), *people(4)]
+    users = [give(make_user(), "rescue"), *make_users(4)]
     limit("rescue", 3)
     limit("webinar", 2)
     limit("central", 5)
@@ -70,7 +66,7 @@ def test_short_of_several_products_the_exact_shortfall_of_each_is_told_and_nothi
 
 @pytest.mark.usefixtures("any_size")
 def test_exactly_enough_is_enough(admin):
-    users = [give(make_user(), "rescue"), *people(4)]
+    users = [give(make_user(), "rescue"), *make_users(4)]
     limit("rescue", 5)
 
     assert run(change(admin, users, "rescue")).changed == 4
@@ -102,7 +98,7 @@ def test_without_seats_left_products_can_still_be_taken_and_others_given(admin):
 
 @pytest.mark.usefixtures("any_size")
 def test_assigned_until_full_the_first_get_seats_in_the_order_of_being_added(admin):
-    users = people(8)
+    users = make_users(8)
     limit("rescue", 5)
     made = run(change(admin, [users[7], *users[:7]], "rescue", until_full=True))
 
@@ -162,7 +158,7 @@ def test_two_products_that_run_out_at_the_same_user(admin):
 def test_when_nothing_is_left_everybody_who_needs_a_seat_is_left_out(admin):
     give(make_user(), "rescue")
     limit("rescue", 1)
-    users = people(4)
+    users = make_users(4)
     made = run(change(admin, users, "rescue", until_full=True))
 
     assert (made.state, made.changed, made.skipped) == (BulkChange.State.FINISHED, 0, 4)
@@ -170,14 +166,14 @@ def test_when_nothing_is_left_everybody_who_needs_a_seat_is_left_out(admin):
 
 @pytest.mark.usefixtures("any_size")
 def test_with_seats_enough_until_full_is_as_without(admin):
-    users = people(4)
+    users = make_users(4)
     limit("rescue", 4)
 
     assert run(change(admin, users, "rescue", until_full=True)).changed == 4
 
 
 def test_the_same_key_until_full_or_not_is_another_change(admin):
-    users = people(2)
+    users = make_users(2)
     key = change(admin, users, "rescue").key
     with pytest.raises(actions.KeyReused):
         change(admin, users, "rescue", key=key, until_full=True)
@@ -239,7 +235,7 @@ def test_deciding_who_gets_a_seat_costs_the_same_for_few_and_many(admin, setting
         free = size // 2 if until_full else size
         limit("rescue", seats("rescue")[0] + free)
         with CaptureQueriesContext(connection) as captured:
-            run(change(admin, people(size), "rescue", until_full=until_full))
+            run(change(admin, make_users(size), "rescue", until_full=until_full))
         return len([query for query in captured if "users_user" not in query["sql"]])
 
     assert statements(4) == statements(60)
@@ -254,7 +250,7 @@ def test_seats_lost_meanwhile_leave_out_the_last_of_the_batch_that_lacks_them(ad
     made = change(admin, users, "rescue")
     assert seats("rescue") == (2, 4)
     change(admin, users[3:5])  # they lose theirs,
-    change(admin, people(2), "rescue")  # to others
+    change(admin, make_users(2), "rescue")  # to others
 
     run(made)
     assert without_seat(made, users) == [4, 5]
@@ -263,7 +259,7 @@ def test_seats_lost_meanwhile_leave_out_the_last_of_the_batch_that_lacks_them(ad
 
 
 def test_a_seat_that_becomes_free_meanwhile_helps_nobody_who_was_left_out(admin, in_batches):
-    holder, users = give(make_user(), "rescue"), people(4)
+    holder, users = give(make_user(), "rescue"), make_users(4)
     limit("rescue", 3)
     made = change(admin, users, "rescue", until_full=True)
     change(admin, [holder])
@@ -275,7 +271,7 @@ def test_a_seat_that_becomes_free_meanwhile_helps_nobody_who_was_left_out(admin,
 
 def test_what_targets_got_from_others_meanwhile_is_given_back_at_the_end(admin, in_batches):
     limit("rescue", 8)
-    users = people(5)
+    users = make_users(5)
     made = change(admin, users, "rescue")
     change(admin, users[:2], "rescue")
     assert seats("rescue") == (2, 5)
@@ -286,7 +282,7 @@ def test_what_targets_got_from_others_meanwhile_is_given_back_at_the_end(admin, 
 
 
 def test_a_limit_set_while_a_change_runs_leaves_out_who_is_beyond_it(admin, in_batches):
-    users = people(6)
+    users = make_users(6)
     made = change(admin, users, "rescue")
     actions.advance_bulk_change(change_id=made.pk, now=NOW)
     limit("rescue", 4)
@@ -301,7 +297,7 @@ def test_nobody_loses_a_seat_that_a_change_has_reserved(committed_db, admin, set
     settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE = 3, 4
     limit("rescue", 20)
     limit("webinar", 14)
-    crowd = [make_user() for _ in range(50)]
+    crowd = make_users(50)
     first = change(admin, crowd[:16], "rescue", "webinar", until_full=True)
     second = change(admin, crowd[10:30], "rescue", mode=Mode.ADD, until_full=True)
     reserved = {code: seats(code)[1] for code in ("rescue", "webinar")}

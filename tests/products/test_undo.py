@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from notifications.models import Notification
 from products import actions, queries
 from products.models import AccessChange, BulkChange, Mode, Product, Seat
-from tests.factories import NOW, change, give, held_by, limit, make_group, make_user, product, run, undo
+from tests.factories import NOW, change, give, held_by, limit, make_group, make_user, make_users, product, run, undo
 from tests.products.conftest import breaches
 from users.models import Role, User
 
@@ -240,7 +240,7 @@ def test_the_key_of_the_change_itself_is_refused(admin):
 
 
 def test_a_change_that_goes_on_or_rests_cannot_be_undone(admin, in_batches):
-    users = [make_user() for _ in range(4)]
+    users = make_users(4)
     made = change(admin, users, "rescue")
     actions.advance_bulk_change(change_id=made.pk, now=NOW)
     with pytest.raises(actions.NotNow):
@@ -341,7 +341,7 @@ def test_who_would_gain_or_lose_a_product_that_the_undoing_admin_may_not_set_is_
 
 
 def test_an_admin_who_may_no_longer_set_products_pauses_their_undo(admin, in_batches):
-    made = run(change(admin, [make_user() for _ in range(4)], "rescue"))
+    made = run(change(admin, make_users(4), "rescue"))
     undone = undo(admin, made)
     User.objects.filter(pk=admin.pk).update(role=Role.SUPPORT)
 
