@@ -3,6 +3,7 @@
 The selected users are read once, grouped by the set that they hold. What any choice would do to them follows from that alone.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from operator import xor
 from typing import Any
 
 from django.db import connection
-from django.db.models import BigIntegerField, BitXor, Case, Count, F, Func, Q, QuerySet, Value, When
+from django.db.models import BigIntegerField, BitXor, BooleanField, Case, Count, F, Func, Q, QuerySet, Value, When
 from django.db.models.expressions import RawSQL
 
 from products.models import Mode, Product, ProductAccess
@@ -200,7 +201,8 @@ def preview(
     whole = composition.preview(**choice, notify=notify)
     if not (until_full and whole.short):
         return whole
-    seatless = compose(accesses.filter(_seatless(accesses, actor, whole, **choice)), actor=actor)
+    out = _filled(_seatless(accesses, composition.products, actor=actor, **choice), **choice)
+    seatless = compose(accesses.filter(_of_the_row(out)).exclude(_outranking(actor)), actor=actor)
     rest = composition.without(seatless).preview(**choice, notify=notify)
     count = whole.changeable - rest.changeable
     return replace(rest, selected=whole.selected, left_out=count, holding=whole.holding, seats=whole.seats)
@@ -243,23 +245,21 @@ class Affected:
         until_full: bool = False,
     ) -> None:
         self.choice: dict[str, Any] = {"mode": mode, "wanted": frozenset(wanted), "preserved": frozenset(preserved)}
-        self.number, self.outranking = number, _outranking(actor)
-        self._selected, self._left = selection.users(actor, now=now), Q(pk__in=[])
-        if until_full and number != Number.OUTRANKING:
-            accesses = selection.accesses(actor, now=now)
-            whole = compose(accesses, actor=actor).preview(**self.choice, notify=False)
-            self._left = _seatless(accesses, actor, whole, **self.choice) if whole.short else self._left
-        self._condition = _condition(number, mode, product or 0, out_of_reach(actor))
+        self.number, self._outranking, self._selected = number, _outranking(actor), selection.users(actor, now=now)
+        out = "false"
+        if until_full:
+            out = _seatless(selection.accesses(actor, now=now), catalogue(), actor=actor, **self.choice)
+        condition = _condition(number, mode, product or 0, out_of_reach(actor))
+        self._condition = out if number == Number.LEFT_OUT else f"{condition} AND NOT ({out})"
 
     def users(self, first: int = 0, last: int = LAST) -> QuerySet[User]:
         """Return them, or those in a range of ids, which are found as quickly wherever it is."""
         users = self._selected.filter(id__gte=first, id__lte=last)
         if self.number == Number.OUTRANKING:
-            return users.filter(self.outranking)
-        if self.number == Number.LEFT_OUT:
-            return users.filter(self._left)
-        counted = _where(f"a.user_id BETWEEN {first} AND {last} AND {self._condition}", **self.choice)
-        return users.filter(counted).exclude(self._left).exclude(self.outranking)
+            return users.filter(self._outranking)
+        counted = f"a.user_id BETWEEN {first} AND {last} AND ({_filled(self._condition, **self.choice)})"
+        of_access = RawSQL(f"SELECT a.user_id FROM products_productaccess a WHERE {counted}", [])
+        return users.filter(pk__in=of_access).exclude(self._outranking)
 
     def target(self, held: Iterable[int]) -> frozenset[int]:
         """Return what one of them who holds `held` would hold afterwards."""
@@ -275,15 +275,16 @@ class Affected:
         return self.number in (Number.OUTRANKING, Number.LEFT_OUT)
 
 
-def _seatless(accesses: QuerySet[ProductAccess], actor: Any, whole: Preview, **choice: Any) -> Q:
-    """Return the condition of those of some users who are left out for want of a seat; `whole` is the preview of all of them."""
-    sql, params = as_sql(accesses.exclude(_outranking(actor)).order_by().values("pk"))
+def _seatless(accesses: QuerySet[ProductAccess], products: Iterable[Product], *, actor: Any, **choice: Any) -> str:
+    """Return the condition on `a` of those of the users who are left out for want of a seat, as `targets` says it."""
+    mine = accesses.exclude(_outranking(actor)) if changeable_by(actor) else accesses
+    sql, params = as_sql(mine.order_by().values("pk"))
     sql = connection.ops.compose_sql(sql, params).replace("%", "%%")  # type: ignore[attr-defined]  # of PostgreSQL
-    among = Among(f"a.user_id IN ({sql})")
+    among = Among(f"a.user_id IN ({sql})" if mine.query.where else "true")
     facts = {"wanted": sorted(choice["wanted"]), "preserved": sorted(choice["preserved"])}
-    free = {need.product_id: need.free for need in whole.seats}
-    out = left_out(choice["mode"], facts, free, among)
-    return _where(f"({out}) AND {among.where}", **choice)
+    limited = [product for product in products if product.pk in choice["wanted"] and product.seat.seats is not None]
+    free = {product.pk: product.seat.seats - product.seat.used - product.seat.reserved for product in limited}
+    return left_out(choice["mode"], facts, free, among)
 
 
 def _condition(number: Number, mode: str, product: int, locked: Iterable[int]) -> str:
@@ -306,10 +307,9 @@ def _condition(number: Number, mode: str, product: int, locked: Iterable[int]) -
     }.get(number, "true")
 
 
-def _where(condition: str, **choice: Any) -> Q:
-    """Return a condition on `a` as one on the rows of users or of their access."""
-    sql = _filled(f"SELECT a.user_id FROM products_productaccess a WHERE {condition}", **choice)
-    return Q(pk__in=RawSQL(sql.replace("%", "%%"), []))
+def _of_the_row(condition: str) -> RawSQL:
+    """Return a condition on `a` as one on the rows of a query of product access."""
+    return RawSQL(re.sub(r"\ba\.", "products_productaccess.", condition), [], output_field=BooleanField())
 
 
 def _filled(sql: str, *, wanted: Iterable[int], preserved: Iterable[int], mode: str) -> str:
