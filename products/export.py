@@ -6,7 +6,8 @@ One COPY for each frozen batch: the memory is that of one batch, and while a slo
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from django.db import connection
@@ -14,47 +15,42 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from products.models import BulkChange, BulkChangeBatch, BulkChangeSkip
+from products.queries import product_names
+from products.reports import history_of
 from products.selection import as_sql
 from users.models import Role, User
 from users.queries import visible_to
 
 BOM = "\ufeff"  # by which spreadsheets know UTF-8
-# What a spreadsheet would take for a formula gets an apostrophe before it.
-SAFE = r"CASE WHEN ltrim({0}, E'=+-@\t\r\n') = {0} THEN {0} ELSE '''' || {0} END"
+FORMULA = "=+-@\t\r\n"  # what a spreadsheet takes for one begins so: it gets an apostrophe before it
+SAFE = f"CASE WHEN ascii({{0}}) IN ({', '.join(str(ord(each)) for each in FORMULA)}) THEN '''' || {{0}} ELSE {{0}} END"
 ROWS = f"""
 COPY (
-    WITH history AS MATERIALIZED (
+    SELECT CASE WHEN %(sees_all)s OR person.id IS NOT NULL THEN target.id END,
+        nullif({SAFE.format("person.name")}, ''), {SAFE.format("person.email")}, {{before}}, {{after}},
+        date_trunc('second', history.at AT TIME ZONE %(zone)s),
+        CASE WHEN history.user_id IS NOT NULL THEN %(changed)s WHEN skip.reason = 'FAILED' THEN %(failed)s
+            WHEN skip.user_id IS NOT NULL THEN %(skipped)s ELSE %(other)s END,
+        CASE WHEN skip.user_id IS NOT NULL
+            THEN concat_ws(': ', %(reasons)s::jsonb ->> skip.reason, nullif({SAFE.format("skip.detail")}, '')) END
+    FROM unnest(%(ids)s::int[]) AS target (id)
+    LEFT JOIN (
+        SELECT id, trim(first_name || ' ' || last_name) AS name, email FROM users_user WHERE id = ANY(%(visible)s::int[])
+    ) person ON person.id = target.id
+    LEFT JOIN (
         SELECT user_id, before, after, at FROM products_accesschange
-        WHERE change_id = %(change)s AND user_id BETWEEN %(first)s AND %(last)s
-    ), words AS MATERIALIZED (
-        SELECT held, string_agg({SAFE.format("name")}, '; ' ORDER BY position, id) AS names
-        FROM (SELECT before FROM history UNION SELECT after FROM history) sets (held)
-        LEFT JOIN products_product ON products_product.id = ANY(held) GROUP BY held
-    ), skips AS MATERIALIZED (
+        WHERE change_id = %(change)s AND user_id BETWEEN %(first)s AND %(last)s AND at BETWEEN %(since)s AND %(until)s
+    ) history ON history.user_id = target.id
+    LEFT JOIN (
         SELECT user_id, reason, detail FROM products_bulkchangeskip
         WHERE change_id = %(change)s AND user_id BETWEEN %(first)s AND %(last)s
-    ), people AS MATERIALIZED (
-        SELECT id, trim(first_name || ' ' || last_name) AS name, email FROM users_user
-        WHERE id = ANY(%(visible)s::int[])
-    )
-    SELECT CASE WHEN %(sees_all)s OR people.id IS NOT NULL THEN target.id END,
-        nullif({SAFE.format("people.name")}, ''), {SAFE.format("people.email")}, before.names, after.names,
-        to_char(history.at AT TIME ZONE %(zone)s, 'YYYY-MM-DD HH24:MI:SS'),
-        CASE WHEN history.user_id IS NOT NULL THEN %(changed)s WHEN skips.reason = 'FAILED' THEN %(failed)s
-            WHEN skips.user_id IS NOT NULL THEN %(skipped)s ELSE %(other)s END,
-        nullif(concat_ws(': ', %(reasons)s::jsonb ->> skips.reason, nullif({SAFE.format("skips.detail")}, '')), '')
-    FROM unnest(%(ids)s::int[]) AS target (id)
-    LEFT JOIN people ON people.id = target.id
-    LEFT JOIN history ON history.user_id = target.id
-    LEFT JOIN words before ON before.held = history.before
-    LEFT JOIN words after ON after.held = history.after
-    LEFT JOIN skips ON skips.user_id = target.id
+    ) skip ON skip.user_id = target.id
     ORDER BY target.id
 ) TO STDOUT (FORMAT csv)
 """
 
 
-def users_as_csv(change: BulkChange, *, reader: User, zone: str) -> Iterator[bytes]:
+def users_as_csv(change: BulkChange, *, reader: User, zone: str, now: datetime) -> Iterator[bytes]:
     """Return the users of a change as CSV in pieces, first the header. Names are told of those whom the reader may see."""
     header = io.StringIO()
     titles = [
@@ -68,8 +64,11 @@ def users_as_csv(change: BulkChange, *, reader: User, zone: str) -> Iterator[byt
         _("Why"),
     ]
     csv.writer(header, lineterminator="\n").writerow(titles)
+    since, until = history_of(change, now=now)
     facts = {
         "change": change.pk,
+        "since": since,
+        "until": until,
         "zone": zone,
         "sees_all": reader.role != Role.MANAGER,
         "changed": _("Changed"),
@@ -86,17 +85,27 @@ def _pieces(
     header: bytes, change: BulkChange, reader: User, facts: dict[str, Any], others: dict[BulkChangeBatch.State, str]
 ) -> Iterator[bytes]:
     yield header
+    names = product_names()
+    sql = ROWS.format(before=_named("history.before", names), after=_named("history.after", names))
+    facts |= {f"name_{product}": f"'{name}" if name[0] in FORMULA else name for product, name in names.items()}
     batches = change.batches.exclude(state=BulkChangeBatch.State.SPLIT).order_by("first_user", "n")
     for number, first, last in list(batches.values_list("pk", "first_user", "last_user")):
         state, ids = BulkChangeBatch.objects.values_list("state", "user_ids").get(pk=number)
         visible = ids if facts["sees_all"] else list(visible_to(reader).filter(id__any=ids).values_list("id", flat=True))
-        other = others.get(state, "")
-        yield _copied({**facts, "first": first, "last": last, "ids": ids, "visible": visible, "other": other})
+        places = {"first": first, "last": last, "ids": _array(ids), "visible": _array(visible), "other": others.get(state, "")}
+        with connection.cursor() as cursor, cursor.copy(sql, {**facts, **places}) as rows:
+            piece = b"".join(rows)
+        yield piece
 
 
-def _copied(facts: dict[str, Any]) -> bytes:
-    with connection.cursor() as cursor, cursor.copy(ROWS, facts) as rows:
-        return b"".join(rows)
+def _named(products: str, names: Mapping[int, str]) -> str:
+    """Return the names of the products of a set, as SQL: looking for each is faster than putting the names together by a join."""
+    found = ", ".join(f"CASE WHEN {product} = ANY({products}) THEN %(name_{product})s END" for product in names)
+    return f"nullif(concat_ws('; ', {found}), '')"
+
+
+def _array(ids: Iterable[int]) -> str:
+    return f"{{{','.join(map(str, ids))}}}"  # one text: a list would be made into a statement id by id
 
 
 RANGE = 20_000  # ids

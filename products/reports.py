@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection
@@ -99,6 +99,7 @@ class Fate(TextChoices):
 
 LAST = 2**31 - 1  # beyond every user's id
 FEW = 1_000  # found by a search: up to so many are looked for one by one
+SLACK = timedelta(days=2)  # by which the clocks of the console and of the database may differ, at the most
 WINDOW = 10_000  # users of the change in which a search that finds many looks at a time
 
 
@@ -110,6 +111,11 @@ class UserPage:
     users: dict[int, User] = field(default_factory=dict)  # those whom the reader may see, by id
     previous: int | None = None  # the page of those before this id
     next: int | None = None  # the page of those after this id
+
+
+def history_of(change: BulkChange, *, now: datetime) -> tuple[datetime, datetime]:
+    """Return from when until when the history of a change can be, generously, so that only few partitions are looked into."""
+    return change.requested_at - SLACK, max(now, change.requested_at) + SLACK
 
 
 def failed_users(change: BulkChange) -> int:
@@ -135,17 +141,18 @@ def users_of(
     """
     matching = users_matching(visible_to(reader), UserFilter(search=search), now=now).order_by() if search else None
     few = None if matching is None else _few(matching, search, reader)
+    rows = _rows(change, fate, now)
     backwards, edge = bool(before), before or after
     if matching is None or few is not None:
-        found = _ids(change, fate, edge, backwards=backwards, limit=size + 1, only=few)
+        found = _ids(change, rows, edge, backwards=backwards, limit=size + 1, only=few)
         more = found[size - 1] if len(found) > size else None
     else:
-        window = _ids(change, fate, edge, backwards=backwards, limit=WINDOW + 1)
+        window = _ids(change, rows, edge, backwards=backwards, limit=WINDOW + 1)
         within = matching.filter(id__any=window[:WINDOW]).order_by("-id" if backwards else "id")
         found = list(within.values_list("id", flat=True)[: size + 1])
         more = found[size - 1] if len(found) > size else window[WINDOW - 1] if len(window) > WINDOW else None
     ids = sorted(found[:size])
-    told = _told(change, fate, ids)
+    told = {row.user_id: row for row in rows.filter(user_id__in=ids)} if rows is not None else {}
     first, last = (ids[0], ids[-1]) if ids else (edge, edge)
     return UserPage(
         rows=[(user_id, told.get(user_id)) for user_id in ids],
@@ -166,27 +173,28 @@ def _few(matching: QuerySet[User], search: str, reader: User) -> list[int] | Non
     return found
 
 
-def _ids(change: BulkChange, fate: str, edge: int, *, backwards: bool, limit: int, only: list[int] | None = None) -> list[int]:
+def _rows(change: BulkChange, fate: str, now: datetime) -> QuerySet[Any] | None:
+    """Return what is recorded of the users with a fate; nothing is of those who were not reached."""
+    match fate:
+        case Fate.NOT_REACHED:
+            return None
+        case Fate.CHANGED:
+            return AccessChange.objects.filter(change=change, at__range=history_of(change, now=now))
+        case Fate.SKIPPED:
+            return change.skips.exclude(reason=BulkChangeSkip.Reason.FAILED)
+    return change.skips.filter(user_id__in=change.batches.filter(state=BulkChangeBatch.State.FAILED).values("first_user"))
+
+
+def _ids(
+    change: BulkChange, rows: QuerySet[Any] | None, edge: int, *, backwards: bool, limit: int, only: list[int] | None = None
+) -> list[int]:
     """Return the ids of the users beyond an edge, the nearest first."""
-    if fate == Fate.NOT_REACHED:
+    if rows is None:
         return _not_reached(change, edge, backwards=backwards, limit=limit, only=only)
-    rows = _rows(change, fate)
     if only is not None:
         rows = rows.filter(user_id__in=only)
     rows = rows.filter(user_id__lt=edge).order_by("-user_id") if backwards else rows.filter(user_id__gt=edge).order_by("user_id")
     return list(rows.values_list("user_id", flat=True)[:limit])
-
-
-def _rows(change: BulkChange, fate: str) -> QuerySet[Any]:
-    if fate == Fate.CHANGED:
-        return AccessChange.objects.filter(change=change)
-    if fate == Fate.SKIPPED:
-        return change.skips.exclude(reason=BulkChangeSkip.Reason.FAILED)
-    return change.skips.filter(user_id__in=change.batches.filter(state=BulkChangeBatch.State.FAILED).values("first_user"))
-
-
-def _told(change: BulkChange, fate: str, ids: list[int]) -> dict[int, Any]:
-    return {} if fate == Fate.NOT_REACHED else {row.user_id: row for row in _rows(change, fate).filter(user_id__in=ids)}
 
 
 def _not_reached(change: BulkChange, edge: int, *, backwards: bool, limit: int, only: list[int] | None) -> list[int]:

@@ -116,7 +116,7 @@ def change(request: Request, change_id: int) -> HttpResponse:
 def export(request: Request, change_id: int) -> StreamingHttpResponse:
     """Send all users of a change as CSV, in pieces as the database makes them."""
     made = visible_change(request.user, change_id)
-    rows = users_as_csv(made, reader=request.user, zone=get_current_timezone_name())
+    rows = users_as_csv(made, reader=request.user, zone=get_current_timezone_name(), now=now())
     response = StreamingHttpResponse(rows, content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="change-{made.pk}.csv"'
     return response
