@@ -13,7 +13,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,26 +74,25 @@ def main() -> int:
         from benchmarks.servers import postgres_in
         from tests.processes import Broker
 
-        broker = Broker(home)
         sections: dict[str, list[Figure]] = {}
         failed: dict[str, str] = {}
-        with postgres_in(home) as superuser:
-            try:
-                broker.start()
-                print(f"Seeding {users:,} users", flush=True)
-                seeding = timed(lambda: make_organisation(superuser, TEMPLATE, users))
-                bench = Bench(home, superuser, broker, users, repeat)
-                for name in wanted:
-                    print(f"{name}: after {seeding:.0f} s of seeding, {time.strftime('%H:%M:%S')}", flush=True)
-                    sections[name] = []
-                    try:
-                        for figure in importlib.import_module(f"benchmarks.{name}").measure(bench):
-                            sections[name].append(figure if users >= PROMISED else replace(figure, met=None))
-                    except Exception:
-                        failed[name] = traceback.format_exc()
-                        print(failed[name], file=sys.stderr, flush=True)
-            finally:
-                broker.kill()
+        with ExitStack() as stack:
+            superuser = stack.enter_context(postgres_in(home))
+            broker = Broker(home)
+            stack.callback(broker.kill)
+            broker.start()
+            print(f"Seeding {users:,} users", flush=True)
+            seeding = timed(lambda: make_organisation(superuser, TEMPLATE, users))
+            bench = Bench(home, superuser, broker, users, repeat, stack)
+            for name in wanted:
+                print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
+                sections[name] = []
+                try:
+                    for figure in importlib.import_module(f"benchmarks.{name}").measure(bench):
+                        sections[name].append(figure if users >= PROMISED else replace(figure, met=None))
+                except Exception:
+                    failed[name] = traceback.format_exc()
+                    print(failed[name], file=sys.stderr, flush=True)
         seeded = Figure(
             work=f"Seeding {users:,} users", ours=f"{seeding:.0f} s", value=seeding, goal="≤ 180 s", met=seeding <= 180
         )

@@ -3,8 +3,9 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -12,6 +13,7 @@ from unittest.mock import patch
 import psycopg
 
 from benchmarks.servers import clone
+from benchmarks.web import web_server
 from tests.database import Database, use
 from tests.processes import Broker, Worker
 
@@ -20,13 +22,17 @@ TEMPLATE = "organisation"
 
 @dataclass(frozen=True)
 class Bench:
-    """One run: `repeat` times each, on copies of an organisation of `users`."""
+    """One run: `repeat` times each, on copies of an organisation of `users`; `stack` ends what lasts as long as the run.
+
+    A quick run, which is about the bench itself and not about its figures, does with one copy, one worker and one web server.
+    """
 
     home: Path
     superuser: str
     broker: Broker
     users: int
     repeat: int
+    stack: ExitStack
 
     @property
     def some(self) -> int:
@@ -35,21 +41,44 @@ class Bench:
 
     @property
     def quick(self) -> bool:
-        """Whether this run is about the bench itself, not about its figures."""
+        """Whether the figures are of no interest."""
         return self.users < 10_000
 
     @contextmanager
     def fresh(self) -> Iterator[Database]:
         """Yield a copy of the organisation as it was at first, on which Django and processes started meanwhile work."""
-        with clone(self.superuser, TEMPLATE, "bench") as database, use(database), patch.dict(os.environ, database.environment):
+        with nullcontext(self._only_copy) if self.quick else self._copy() as database:
             yield database
 
     @contextmanager
     def worker(self) -> Iterator[Worker]:
         """Yield a Celery worker as `make run` starts it, on the copy in use; nothing waits in its queue."""
         self.broker.empty()
-        with Worker(self.home, concurrency=2) as worker:
+        with nullcontext(self._only_worker) if self.quick else Worker(self.home, concurrency=2) as worker:
             yield worker
+
+    @contextmanager
+    def web_server(self) -> Iterator[int]:
+        """Yield the port of a web server as `make run` starts it, on the copy in use."""
+        with nullcontext(self._only_web_server) if self.quick else web_server(self.home) as port:
+            yield port
+
+    @contextmanager
+    def _copy(self) -> Iterator[Database]:
+        with clone(self.superuser, TEMPLATE, "bench") as database, use(database), patch.dict(os.environ, database.environment):
+            yield database
+
+    @cached_property
+    def _only_copy(self) -> Database:
+        return self.stack.enter_context(self._copy())
+
+    @cached_property
+    def _only_worker(self) -> Worker:
+        return self.stack.enter_context(Worker(self.home, concurrency=2))
+
+    @cached_property
+    def _only_web_server(self) -> int:
+        return self.stack.enter_context(web_server(self.home))
 
     def tell(self, line: str) -> None:
         """Say how far it is."""

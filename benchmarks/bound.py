@@ -20,6 +20,7 @@ COPIES = {
     "bound_notification": "notifications_notification",
 }
 READY = """
+DROP TABLE IF EXISTS bound_rows, bound_letters;
 CREATE UNLOGGED TABLE bound_rows AS SELECT * FROM products_accesschange WHERE change_id = %(change)s ORDER BY user_id;
 CREATE UNLOGGED TABLE bound_letters AS
     SELECT user_id, kind, about, lane FROM notifications_notification ORDER BY user_id;
@@ -57,7 +58,9 @@ class Bound:
 
 def bound_of(run: Run, database: Database) -> Bound:
     """Return what writing the rows of a change that is over takes, in the database where it was made."""
-    users = run.change.targets
+    users, facts = run.change.targets, {"change": run.change.pk}
+    with psycopg.connect(database.superuser, autocommit=True, cursor_factory=psycopg.ClientCursor) as server:
+        server.execute(READY, facts)
     in_batches, at_once = (_written(run, database, size) for size in (settings.BULK_BATCH_SIZE, users))
     return Bound(in_batches, at_once)
 
@@ -65,8 +68,6 @@ def bound_of(run: Run, database: Database) -> Bound:
 def _written(run: Run, database: Database, size: int) -> float:
     facts = {"change": run.change.pk, "wanted": run.change.products}
     with psycopg.connect(database.superuser, autocommit=True, cursor_factory=psycopg.ClientCursor) as server:
-        if not server.execute("SELECT to_regclass('bound_rows')").fetchone()[0]:  # type: ignore[index]
-            server.execute(READY, facts)
         make_copies(server, COPIES)
         server.execute(FILL, facts)
         ids = [row[0] for row in server.execute("SELECT user_id FROM bound_access ORDER BY user_id")]

@@ -13,7 +13,7 @@ from admin_console.user_list import PAGE_SIZE
 from users.models import User
 
 
-class PlainUserAdmin(ModelAdmin[User]):
+class PlainUserAdmin(ModelAdmin):  # type: ignore[type-arg]  # it takes none at run time
     """Users, as `admin.site.register` shows them."""
 
     list_display = ("email", "first_name", "last_name", "role", "language", "is_active", "created_at")
