@@ -1,6 +1,6 @@
 """The users of a bulk change as CSV, made by the database: what each held before and after, or why nothing was changed.
 
-One COPY for each frozen batch: the memory is that of one batch, and while a slow reader takes it no statement is open.
+One COPY for some frozen batches at a time: the memory is that of these, and while a slow reader takes it no statement is open.
 """
 
 import csv
@@ -8,6 +8,8 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from django.db import connection
@@ -24,6 +26,7 @@ from users.queries import visible_to
 BOM = "\ufeff"  # by which spreadsheets know UTF-8
 FORMULA = "=+-@\t\r\n"  # what a spreadsheet takes for one begins so: it gets an apostrophe before it
 SAFE = f"CASE WHEN ascii({{0}}) IN ({', '.join(str(ord(each)) for each in FORMULA)}) THEN '''' || {{0}} ELSE {{0}} END"
+PIECE = 20_000  # users
 ROWS = f"""
 COPY (
     SELECT CASE WHEN %(sees_all)s OR person.id IS NOT NULL THEN target.id END,
@@ -88,14 +91,32 @@ def _pieces(
     names = product_names()
     sql = ROWS.format(before=_named("history.before", names), after=_named("history.after", names))
     facts |= {f"name_{product}": f"'{name}" if name[0] in FORMULA else name for product, name in names.items()}
-    batches = change.batches.exclude(state=BulkChangeBatch.State.SPLIT).order_by("first_user", "n")
-    for number, first, last in list(batches.values_list("pk", "first_user", "last_user")):
-        state, ids = BulkChangeBatch.objects.values_list("state", "user_ids").get(pk=number)
+    for state, ids in _batches(change):
         visible = ids if facts["sees_all"] else list(visible_to(reader).filter(id__any=ids).values_list("id", flat=True))
-        places = {"first": first, "last": last, "ids": _array(ids), "visible": _array(visible), "other": others.get(state, "")}
+        places = {
+            "first": ids[0],
+            "last": ids[-1],
+            "ids": _array(ids),
+            "visible": _array(visible),
+            "other": others.get(state, ""),
+        }
         with connection.cursor() as cursor, cursor.copy(sql, {**facts, **places}) as rows:
             piece = b"".join(rows)
         yield piece
+
+
+def _batches(change: BulkChange) -> Iterator[tuple[BulkChangeBatch.State, list[int]]]:
+    """Return (state, sorted ids) of the users of a change, some batches of one state at a time, for each costs a plan."""
+    batches = change.batches.exclude(state=BulkChangeBatch.State.SPLIT).order_by("first_user", "n")
+    numbers: list[int] = []
+    users = 0
+    for number, size in [*batches.values_list("pk", "size"), (0, PIECE)]:
+        numbers, users = [*numbers, number], users + size
+        if users >= PIECE:
+            found = batches.filter(pk__in=numbers).values_list("state", "user_ids")
+            for state, same in groupby(found, key=itemgetter(0)):
+                yield state, [user_id for _state, ids in same for user_id in ids]
+            numbers, users = [], 0
 
 
 def _named(products: str, names: Mapping[int, str]) -> str:
