@@ -181,7 +181,7 @@ class People:
     def pages(self) -> list[dict[str, str]]:
         """The ways to other pages: first, previous, next, last; a way that leads nowhere has no query."""
         page, is_first = self.page, not (self.after or self.before)
-        ways = [
+        ways: list[tuple[str, str, dict[str, Any] | None]] = [
             ("first", _("First page"), {} if not is_first else None),
             ("previous", _("Previous page"), {"before": page.previous} if page.previous else None),
             ("next", _("Next page"), {"after": page.next} if page.next else None),
