@@ -180,7 +180,7 @@ class House:
                 return False
 
         wait_until(goes_on, RESUMED - (time.monotonic() - since), f"going on after the death of {after}")
-        self.resumed_after[after].append(time.monotonic() - since)
+        self.resumed_after["several at once" if "," in after else after].append(time.monotonic() - since)
 
     # Its disk
 

@@ -40,7 +40,7 @@ def test_fifty_posts_of_one_form_at_once_are_one_change(house: House, admin: Use
 def test_changes_survive_the_death_of_any_process_at_any_point(house: House, admin: User, chance: random.Random) -> None:
     to_come = list(Counter(KILLS).elements())
     chance.shuffle(to_come)
-    plain, poisoned, undone = house.people(500 if LONG else 200), house.people(100), house.people(60, "rescue", "webinar")
+    plain, poisoned, undone = house.people(1_500 if LONG else 200), house.people(100), house.people(60, "rescue", "webinar")
     taken = house.rows("SELECT used FROM products_seat WHERE product_id = %s", *ids("rescue"))[0][0]
     limit("rescue", taken + len(plain))  # exactly enough
     wanted = itertools.cycle([("meeting", "rescue"), ("webinar",), ("rescue",), ()])
@@ -57,7 +57,7 @@ def test_changes_survive_the_death_of_any_process_at_any_point(house: House, adm
             ]
             asked = strikes(house, admin, made, to_come, chance)
 
-            wait_until(lambda made=made: house.over(*made), 60, "the end of the changes")  # type: ignore[misc]
+            wait_until(lambda made=made: house.over(*made), 120, "the end of the changes")  # type: ignore[misc]
             one_is_refused = made[1].products == ids("webinar")
             house.settled(made[0], made[2], *asked)
             house.settled(made[1], state="FAILED" if one_is_refused else "FINISHED")
@@ -71,7 +71,7 @@ def strikes(house: House, admin: User, made: list[BulkChange], to_come: list[str
     asked = []
     while to_come and not house.over(*made):
         # One after another, or several before anything can go on.
-        volley = [to_come.pop() for _ in range(min(len(to_come), chance.choice([1, 2, 3, 5]) if LONG else 5))]
+        volley = [to_come.pop() for _ in range(min(len(to_come), chance.choice([1, 2, 3, 5, 8]) if LONG else 5))]
         for kind in volley:
             time.sleep(chance.random() / 3)
             if kind.startswith("web"):
