@@ -78,7 +78,8 @@ class Outcome:
     def pace(self) -> dict[str, Any]:
         """How many users a second it reaches, and in how many seconds it will be done (None: that cannot be told)."""
         pace = progress(self.change, now=self.now)
-        return {"rate": round(pace.rate), "seconds_left": pace.seconds_left}
+        # While it waits, as for an earlier change of the same users, nobody can tell.
+        return {"rate": round(pace.rate), "seconds_left": pace.seconds_left if pace.rate >= 1 else None}
 
     @property
     def gains(self) -> list[tuple[str, int]]:
