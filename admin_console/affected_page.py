@@ -90,7 +90,7 @@ class AffectedPage:
         return self.affected.users(first, last).select_related("product_access")
 
     def _row(self, user: User) -> Row:
-        held = user.product_access.products  # type: ignore[attr-defined]  # of ProductAccess
+        held = user.product_access.products
         return Row(user, self._named(held), self._named(self.affected.target(held)))
 
     def _named(self, products: Iterable[int]) -> list[str]:

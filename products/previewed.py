@@ -22,7 +22,7 @@ MARK = "coalesce(bit_xor(hashint8extended(each, 0)), 0)"  # as previews.compose 
 
 def remember(selection: Selection, *, mark: int, actor: Any, now: datetime) -> None:
     """Keep with its draft whom a selection finds, those with this mark, unless they are known from the preview before."""
-    if not selection.draft or PreviewedUsers.objects.filter(draft=selection.draft, mark=mark).exists():
+    if not selection.draft or PreviewedUsers.objects.filter(draft_id=selection.draft, mark=mark).exists():
         return
     selected, params = as_sql(selection.accesses(actor, now=now).order_by().values("pk"))
     with connection.cursor() as cursor:
@@ -38,7 +38,8 @@ def remember(selection: Selection, *, mark: int, actor: Any, now: datetime) -> N
 
 def refuse_if_others(change: BulkChange, selection: Selection, *, expected: int | None, mark: int | None) -> None:
     """Raise SelectionChanged when a frozen change is for others than the preview showed: `expected` so many, with this `mark`."""
-    same_number = expected is None or expected == change.targets
+    previewed = change.targets if expected is None else expected
+    same_number = previewed == change.targets
     if same_number and (mark is None or mark == _mark_of(change)):
         return
     came, left = _came_and_left(change, selection, mark)
@@ -53,15 +54,15 @@ def refuse_if_others(change: BulkChange, selection: Selection, *, expected: int 
             change.targets,
         )
     raise SelectionChanged(
-        sentence % {"previewed": _written(expected), "found": _written(change.targets)},
-        previewed=change.targets if expected is None else expected,
+        sentence % {"previewed": _written(previewed), "found": _written(change.targets)},
+        previewed=previewed,
         found=change.targets,
         came=came,
         left=left,
     )
 
 
-def _written(number: int | None) -> str:
+def _written(number: int) -> str:
     return str(number_format(number, force_grouping=True))
 
 

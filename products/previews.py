@@ -160,7 +160,7 @@ def compose(accesses: QuerySet[ProductAccess], *, actor: Any) -> Composition:
             **{f"had_{product}": Count("pk", filter=Q(ever__contains=[product])) for product in welcoming},
         )
     )
-    found = list(rows)
+    found: list[Any] = list(rows)
     return Composition(
         groups=[
             Group(
@@ -282,8 +282,11 @@ def _seatless(accesses: QuerySet[ProductAccess], products: Iterable[Product], *,
     sql = connection.ops.compose_sql(sql, params).replace("%", "%%")  # type: ignore[attr-defined]  # of PostgreSQL
     among = Among(f"a.user_id IN ({sql})" if mine.query.where else "true")
     facts = {"wanted": sorted(choice["wanted"]), "preserved": sorted(choice["preserved"])}
-    limited = [product for product in products if product.pk in choice["wanted"] and product.seat.seats is not None]
-    free = {product.pk: product.seat.seats - product.seat.used - product.seat.reserved for product in limited}
+    free = {
+        product.pk: seat.seats - seat.used - seat.reserved
+        for product in products
+        if product.pk in choice["wanted"] and (seat := product.seat).seats is not None
+    }
     return left_out(choice["mode"], facts, free, among)
 
 

@@ -53,7 +53,7 @@ class Selection:
         memberships = memberships_matching(actor, self.filter) if self.everyone and not self.ids else None
         with planned(SWEEP):
             if memberships is not None:
-                return memberships.aggregate(users=Count("user", distinct=True))["users"]
+                return int(memberships.aggregate(users=Count("user", distinct=True))["users"])
             return rows.order_by().count()
 
     def ticked_of(self, user_ids: Iterable[int], actor: Any, *, now: datetime) -> set[int]:
@@ -84,7 +84,7 @@ class Selection:
         return cls(ids=tuple(sorted(set(user_ids))))
 
 
-def as_sql(users: QuerySet[User, Any]) -> tuple[str, tuple[Any, ...]]:
+def as_sql(users: QuerySet[Any, Any]) -> tuple[str, tuple[Any, ...]]:
     """Return a queryset of ids as SQL with its parameters, to be part of a larger statement."""
     try:
         sql, params = users.query.sql_with_params()
