@@ -30,7 +30,8 @@ def make_user(
     email = email or f"user{next(_numbers)}@tests.example"
     user = User.objects.create(email=email, first_name=first, last_name=last, role=role, **fields)
     GroupMembership.objects.bulk_create([GroupMembership(user=user, group=group) for group in groups])
-    user.managed_groups.set(list(manages))
+    if manages:
+        user.managed_groups.set(list(manages))
     if seen is not None:
         LastSeen.objects.create(user=user, first_at=NOW - seen, at=NOW - seen)
     return user
@@ -62,6 +63,17 @@ def give(user: User, *codes: str) -> User:
         actor=None, holdings="SELECT %s::int AS user_id, %s::int[] AS products", params=[user.pk, ids(*codes)]
     )
     return user
+
+
+def make_holders(number: int, *codes: str) -> list[User]:
+    """Return so many stored Members who hold these products since before the console."""
+    users = make_users(number)
+    actions.record_already_held(
+        actor=None,
+        holdings="SELECT unnest(%s::int[]) AS user_id, %s::int[] AS products",
+        params=[[user.pk for user in users], ids(*codes)],
+    )
+    return users
 
 
 def held_by(user: User) -> set[str]:

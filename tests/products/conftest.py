@@ -1,19 +1,39 @@
 """What the tests of bulk changes share: who acts, changes in small batches, users whom the database refuses to change."""
 
+from collections.abc import Iterator
+
 import psycopg
 import pytest
-from django.db import connection
+from django.db import connection, transaction
+from pytest_django import DjangoDbBlocker
 
-from tests.database import Database
+from tests.database import Cluster, Database, use
 from tests.factories import make_user
 from tests.faults.invariants import breaches_seen_by
 from users.models import Role, User
 
+REFUSE = """
+CREATE TABLE poison (user_id integer PRIMARY KEY, code text, words text);
+GRANT SELECT, INSERT, DELETE ON poison TO PUBLIC;
+CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    refused record;
+BEGIN
+    SELECT * INTO refused FROM poison WHERE user_id = new.user_id;
+    IF FOUND THEN
+        RAISE EXCEPTION '%', refused.words USING ERRCODE = refused.code;
+    END IF;
+    RETURN new;
+END $$;
+CREATE TRIGGER poison BEFORE UPDATE ON products_productaccess FOR EACH ROW EXECUTE FUNCTION poison()
+"""
+
 
 @pytest.fixture
 def admin(request: pytest.FixtureRequest) -> User:
-    """Return who acts: in the database of `committed_db` if the test takes that, else in a test that is rolled back."""
-    request.getfixturevalue("committed_db" if "committed_db" in request.fixturenames else "db")
+    """Return who acts: in the database of `committed_db` or `poison` if the test takes one of them, else in that of `db`."""
+    asked_for = [name for name in ("committed_db", "poison") if name in request.fixturenames]
+    request.getfixturevalue(asked_for[0] if asked_for else "db")
     return make_user("Ada Admin", role=Role.ADMIN)
 
 
@@ -23,43 +43,38 @@ def in_batches(settings) -> None:
     settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE = 2, 3
 
 
-class Poison:
-    """Users whose access the database refuses to change, by a trigger that its owner has put there."""
+@pytest.fixture(scope="session")
+def poisonable(cluster: Cluster, django_db_blocker: DjangoDbBlocker) -> Iterator[Database]:
+    """Return a database whose owner lets tests name users to refuse."""
+    with django_db_blocker.unblock():
+        database = cluster.clone()
+    with psycopg.connect(database.owner) as owner:
+        owner.execute(REFUSE)
+    yield database
+    cluster.drop(database.name)
 
-    def __init__(self, owner: psycopg.Connection) -> None:
-        self._owner = owner
-        owner.autocommit = True
-        owner.execute(
-            """
-            CREATE TABLE poison (user_id integer PRIMARY KEY, code text, words text);
-            CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
-            DECLARE
-                refused record;
-            BEGIN
-                SELECT * INTO refused FROM poison WHERE user_id = new.user_id;
-                IF FOUND THEN
-                    RAISE EXCEPTION '%', refused.words USING ERRCODE = refused.code;
-                END IF;
-                RETURN new;
-            END $$;
-            CREATE TRIGGER poison BEFORE UPDATE ON products_productaccess FOR EACH ROW EXECUTE FUNCTION poison()
-            """
-        )
+
+class Poison:
+    """Names users whose access the database refuses to change."""
 
     def __call__(self, *users: User, words: str = "poison", code: str = "raise_exception") -> None:
         """Refuse to change these users, with these words and this error code."""
-        for user in users:
-            self._owner.execute("INSERT INTO poison VALUES (%s, %s, %s)", [user.pk, code, words])
+        with connection.cursor() as cursor:
+            for user in users:
+                cursor.execute("INSERT INTO poison VALUES (%s, %s, %s)", [user.pk, code, words])
 
     def heal(self) -> None:
         """Refuse nobody any more."""
-        self._owner.execute("DELETE FROM poison")
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM poison")
 
 
 @pytest.fixture
-def poison(committed_db: Database, owner_connection: psycopg.Connection) -> Poison:
-    """Give a way to make users whom the database refuses to change."""
-    return Poison(owner_connection)
+def poison(poisonable: Database, django_db_blocker: DjangoDbBlocker) -> Iterator[Poison]:
+    """Give a way to make users whom the database refuses to change, in a test that is rolled back."""
+    with django_db_blocker.unblock(), use(poisonable), transaction.atomic():
+        yield Poison()
+        transaction.set_rollback(True)
 
 
 def breaches() -> list[str]:

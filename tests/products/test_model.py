@@ -182,7 +182,7 @@ class Plan:
 
 
 @pytest.fixture
-def organisation(committed_db) -> Organisation:
+def organisation(poison) -> Organisation:
     groups = {"Sales": make_group("Sales")}
     groups["Benelux"] = make_group("Benelux", inside=groups["Sales"])
     users = [

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from notifications.models import Notification
 from products import actions, queries
 from products.models import AccessChange, BulkChange, Mode, Product, Seat
-from tests.factories import NOW, change, give, held_by, limit, make_group, make_user, make_users, product, run, undo
+from tests.factories import NOW, change, give, held_by, limit, make_group, make_holders, make_user, make_users, product, run, undo
 from tests.products.conftest import breaches
 from users.models import Role, User
 
@@ -94,7 +94,7 @@ def test_who_is_as_before_already_gets_no_write_no_history_no_email(admin):
 
 
 def test_who_is_gone_before_their_turn_is_listed(admin, in_batches):
-    users = [give(make_user(), "central") for _ in range(4)]
+    users = make_holders(4, "central")
     made = run(change(admin, users, "rescue"))
     undone = undo(admin, made)
     gone = users[3].pk
@@ -355,7 +355,7 @@ def test_an_admin_who_may_no_longer_set_products_pauses_their_undo(admin, in_bat
 @pytest.mark.parametrize("size", ["small", "large"])
 def test_seats_that_others_took_meanwhile_refuse_the_undo_with_the_exact_shortfall(admin, settings, size):
     settings.BULK_AT_ONCE = 1000 if size == "small" else 0
-    users = [give(make_user(), "rescue") for _ in range(3)]
+    users = make_holders(3, "rescue")
     made = run(change(admin, users, "meeting"))
     limit("rescue", 4)
     run(change(admin, [make_user(), make_user()], "rescue"))
@@ -383,7 +383,7 @@ def test_who_does_not_get_it_back_needs_no_seat(admin, settings, size):
 
 
 def test_a_large_undo_reserves_what_comes_back(admin, in_batches):
-    users = [give(make_user(), "rescue") for _ in range(4)]
+    users = make_holders(4, "rescue")
     made = run(change(admin, users))
     limit("rescue", 4)
     undone = undo(admin, made)
@@ -417,7 +417,7 @@ def test_a_large_undo_runs_in_batches_with_true_numbers(admin, in_batches):
 
 
 def test_the_undo_of_a_cancelled_change_touches_only_who_was_changed(admin, in_batches):
-    users = [give(make_user(), "central") for _ in range(5)]
+    users = make_holders(5, "central")
     made = change(admin, users, "rescue")
     actions.advance_bulk_change(change_id=made.pk, now=NOW)
     actions.cancel_change(actor=admin, change_id=made.pk, now=NOW)
@@ -427,8 +427,8 @@ def test_the_undo_of_a_cancelled_change_touches_only_who_was_changed(admin, in_b
     assert all(held_by(user) == {"central"} for user in users)
 
 
-def test_the_undo_of_a_failed_change_touches_only_who_was_changed(committed_db, admin, in_batches, poison):
-    users = [give(make_user(), "central") for _ in range(5)]
+def test_the_undo_of_a_failed_change_touches_only_who_was_changed(admin, in_batches, poison):
+    users = make_holders(5, "central")
     poison(users[1])
     made = run(change(admin, users, "rescue"))
     assert (made.state, made.changed) == (BulkChange.State.FAILED, 4)
@@ -439,7 +439,7 @@ def test_the_undo_of_a_failed_change_touches_only_who_was_changed(committed_db, 
 
 
 def test_a_cancelled_undo_can_be_undone_and_then_done_again(admin, in_batches):
-    users = [give(make_user(), "central") for _ in range(5)]
+    users = make_holders(5, "central")
     made = run(change(admin, users, "rescue"))
     undone = undo(admin, made)
     actions.advance_bulk_change(change_id=undone.pk, now=NOW)
