@@ -126,6 +126,8 @@ def _listed(request: Request, view: View, choices: Choices) -> HttpResponse:
             "count": count,
             "counting": f"{view.query(start=page.start) or '?'}&shown={len(page.users)}",
             "numbers": page.numbers(count),
+            # Ticking everybody and turning pages narrow nothing down: hundreds of groups need not come again.
+            "renarrowed": request.method == "GET" and not view.at[0] and request.htmx.trigger != "results",
             "rows": listing.rows(Selection.of_draft(draft).ticked_of(on_page, request.user, now=listing.now)),
             "columns": [_column(view, name) for name in COLUMNS],
             "chips": _chips(view, choices),
