@@ -6,8 +6,8 @@ on from where the page before ended, looking at one user after the other, until 
 `FAR` users is given up, for then those who are wanted are rare: all of them are found and sorted. docs/decisions/0006 tells more.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,7 +36,7 @@ from django.db.models.lookups import Exact, LessThan
 
 from products.models import ProductAccess
 from users.models import GroupMembership, Role, User, UserGroup
-from users.plans import SWEEP, WALK, planned
+from users.plans import LOOK, SWEEP, WALK, planned
 from users.queries import (
     Status,
     UserFilter,
@@ -51,7 +51,8 @@ from users.queries import (
 
 FAR = 15_000  # users looked at in one stretch
 FAR_BY_ID = 25_000  # the same where they come by id, for those beside each other in one table are so in the others
-FEW = 5_000  # users of a role or group who are sorted at once
+FEW = 5_000  # users of a role or group, who are sorted at once
+FEW_FOUND = 500  # the same of a search
 MANY = 5  # stretches looked at for one page
 LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)  # before anybody was seen
 SUSPENDED: dict[str, Any] = {"table": "products_productaccess", "by": ("user_id",), "where": "suspended"}
@@ -104,7 +105,8 @@ class Order:
     def read(self, text: str) -> Place:
         """Return the place that an URL says. Raises UnreadablePlace."""
         value, _tilde, number = text.replace("\x00", "").rpartition("~")
-        stretch, key = value, None
+        stretch = value
+        key: Any = None
         try:
             if not (number.isascii() and number.isdigit() and len(number) < 10):
                 raise ValueError
@@ -130,6 +132,10 @@ def order_of(
     """
     column, descending = sort.removeprefix("-"), sort.startswith("-")
     statuses = set(wanted.status or Status.values)
+    if wanted.product and 0 not in wanted.product:
+        statuses.discard(Status.SUSPENDED)
+    elif set(wanted.product) == {0}:
+        statuses &= {Status.SUSPENDED}
     match column:
         case "email":
             return Order((Stretch("", by=("email", "id")),), descending, "text", key="email")
@@ -145,8 +151,8 @@ def order_of(
             ]
             return Order(tuple(stretches), descending, place=_rank(F("role"), roles))
         case "products":
-            least = 0 if Status.SUSPENDED in statuses and (not wanted.product or 0 in wanted.product) else 1
-            most = 0 if statuses == {Status.SUSPENDED} or set(wanted.product) == {0} else most_products
+            least = 0 if Status.SUSPENDED in statuses else 1
+            most = most_products if statuses - {Status.SUSPENDED} else 0
             stretches = [_holding(number) for number in range(least, most + 1)]
             return Order(tuple(stretches), descending, place=_cardinality("products"), narrow=True)
         case "status":
@@ -158,8 +164,9 @@ def order_of(
             return Order(_by_last_seen(statuses, now), descending, "time", never, "last_seen__at")
         case _:
             # Names go with languages: without this all who speak one might be far behind.
-            spoken = {"where": "language = %s", "params": wanted.language} if len(wanted.language) == 1 else {}
-            return Order((Stretch("", by=("name_key", "id"), **spoken),), descending, "text", key="name_key")
+            where, params = ("language = %s", wanted.language) if len(wanted.language) == 1 else ("true", ())
+            people = Stretch("", by=("name_key", "id"), where=where, params=params)
+            return Order((people,), descending, "text", key="name_key")
 
 
 @dataclass(frozen=True)
@@ -171,13 +178,22 @@ class Found:
     now: datetime
 
     def are_few(self) -> bool:
-        """Return whether a role or a group says at once that there are only a few of them."""
+        """Return whether an index says at once that there are only a few of them."""
         asked: list[QuerySet[Any]] = []
+        if self.wanted.search:
+            sought = users_matching(User.objects.all(), UserFilter(search=self.wanted.search), now=self.now)
+            if sought[: FEW_FOUND + 1].count() <= FEW_FOUND:
+                return True
         if self.wanted.role and Role.MEMBER not in self.wanted.role:
             asked.append(User.objects.filter(role__in=self.wanted.role).exclude(role=Role.MEMBER))
         if self.wanted.group and 0 not in self.wanted.group:
             asked.append(GroupMembership.objects.filter(group__id__any=with_subgroups(self.wanted.group)))
         return any(rows[: FEW + 1].count() <= FEW for rows in asked)
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether their product access alone tells who they are."""
+        return scope_of(self.actor) == Q() and not replace(self.wanted, product=())
 
     def one_by_one(self) -> QuerySet[User]:
         """Return them for a walk."""
@@ -199,7 +215,10 @@ def page_of(
     They come in the order of the list, whichever way they were found.
     """
     try:
-        places = None if found.are_few() else _walk(found.one_by_one(), order, size + 1, since, backwards)
+        few = found.are_few()
+        places = None if few else _walk(found.one_by_one(), order, size + 1, since, backwards)
+        if places is None and order.narrow and not few and not found.is_narrow:
+            places = _look_through(found.one_by_one(), order, size + 1, since, backwards)
         if places is None:
             places = _sweep(found.all_at_once(narrow=order.narrow), order, size + 1, since, backwards)
     except EmptyResultSet:
@@ -284,7 +303,14 @@ def _cardinality(path: str) -> Func:
     return Func(F(path), function="cardinality", output_field=IntegerField())
 
 
-def _walk(users: QuerySet[User], order: Order, limit: int, since: Place | None, backwards: bool) -> list[Place] | None:
+def _walk(
+    users: QuerySet[User],
+    order: Order,
+    limit: int,
+    since: Place | None,
+    backwards: bool,
+    plan: Mapping[str, str] = WALK,
+) -> list[Place] | None:
     """Return the next users by following indexes, or None if they are too far apart. One statement, whatever it finds.
 
     Of each stretch it takes what is missing, but only if the one before was followed to its end.
@@ -307,12 +333,26 @@ def _walk(users: QuerySet[User], order: Order, limit: int, since: Place | None, 
     way = "DESC" if down else "ASC"
     rows = "".join(f"SELECT {n} AS stretch, key, id FROM of_{n} UNION ALL " for n in range(len(walked)))
     end = f"SELECT {len(walked)}, NULL, n FROM left_{len(walked)}"
-    with planned(WALK), connection.cursor() as cursor:
+    with planned(plan), connection.cursor() as cursor:
         cursor.execute(f"WITH {', '.join(parts)} {rows}{end} ORDER BY stretch, key {way}, id {way}", params)
         *found, (_end, _key, left) = cursor.fetchall()
     if left < 0 or (left > 0 and len(stretches) > MANY):
         return None
     return [Place(stretches[n].name, key, pk) for n, key, pk in found[:limit]]
+
+
+def _look_through(users: QuerySet[User], order: Order, limit: int, since: Place | None, backwards: bool) -> list[Place] | None:
+    """Return the next users by how many products they hold, or None if they are too far apart: of the next of all people."""
+    down = order.descending != backwards
+    way, beyond = "DESC" if down else "ASC", f"(cardinality(products), user_id) {'<' if down else '>'} (%s, %s)"
+    table = (
+        f"(SELECT user_id, cardinality(products) AS number FROM products_productaccess WHERE {beyond if since else 'true'} "
+        f"ORDER BY number {way}, user_id {way} LIMIT {FAR + 1})"
+    )
+    at = (int(since.stretch), since.id) if since else ()
+    numbers = Order((Stretch("", 0, table, ("number", "user_id"), params=at),), order.descending)
+    found = _walk(users, numbers, limit, None, backwards, LOOK)
+    return found and [Place(str(place.key), None, place.id) for place in found]
 
 
 def _steps(users: QuerySet[User], stretch: Stretch, limit: int, since: Place | None, down: bool) -> tuple[Any, Any]:

@@ -15,6 +15,8 @@ WALK = {
     "enable_memoize": "off",
     "max_parallel_workers_per_gather": "0",
 }
+# The same after going through one whole table.
+LOOK = {**WALK, "enable_seqscan": "on", "enable_sort": "on", "max_parallel_workers_per_gather": "2", "parallel_setup_cost": "100"}
 # Go through whole tables, with both hands and room to hash them.
 SWEEP = {"work_mem": "64MB", "parallel_setup_cost": "100", "parallel_tuple_cost": "0.01"}
 LONGEST = "5s"

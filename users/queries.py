@@ -261,7 +261,7 @@ def _matching(wanted: UserFilter, *, now: datetime, user: str = "", access: str 
             found &= (nowhere | _in_groups(groups, each=True)) if groups else Q(nowhere)
     if wanted.role and user and Role.MEMBER in wanted.role:  # nearly all are Members: look for who is not
         others = User.objects.filter(pk=models.OuterRef("pk"), role__in={*Role.values} - {*wanted.role})
-        found &= ~models.Exists(others)
+        found &= Q(~models.Exists(others))
     elif wanted.role:
         found &= Q((f"{user}role__in", wanted.role))
     if wanted.language:
@@ -306,15 +306,15 @@ def having_status(statuses: Iterable[str], access: str = "product_access__", *, 
         case []:
             return Q((f"{access}suspended", True))
         case [Status.ACTIVE]:
-            holding &= models.Exists(seen.filter(at__gte=long_ago(now)))
+            holding &= Q(models.Exists(seen.filter(at__gte=long_ago(now))))
         case [Status.INACTIVE]:
-            holding &= models.Exists(seen.filter(at__lt=long_ago(now)))
+            holding &= Q(models.Exists(seen.filter(at__lt=long_ago(now))))
         case [Status.INVITED]:
-            holding &= ~models.Exists(seen)
+            holding &= Q(~models.Exists(seen))
         case [Status.ACTIVE, Status.INACTIVE]:
-            holding &= models.Exists(seen)
+            holding &= Q(models.Exists(seen))
         case [Status.ACTIVE, Status.INVITED]:
-            holding &= ~models.Exists(seen.filter(at__lt=long_ago(now)))
+            holding &= Q(~models.Exists(seen.filter(at__lt=long_ago(now))))
         case [Status.INACTIVE, Status.INVITED]:
-            holding &= ~models.Exists(seen.filter(at__gte=long_ago(now)))
+            holding &= Q(~models.Exists(seen.filter(at__gte=long_ago(now))))
     return holding | Q((f"{access}suspended", True)) if Status.SUSPENDED in wanted else holding

@@ -104,7 +104,7 @@ def some(values: Any) -> Any:
 
 @pytest.mark.parametrize("sort", [f"{sign}{column}" for column in COLUMNS for sign in ("", "-")])
 @given(data=st.data())
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_nobody_is_on_two_pages_or_on_none(
     organisation: Organisation, monkeypatch: pytest.MonkeyPatch, sort: str, data: st.DataObject
 ) -> None:
@@ -112,6 +112,7 @@ def test_nobody_is_on_two_pages_or_on_none(
     monkeypatch.setattr(user_order, "FAR", data.draw(st.sampled_from([1, 3, 20, 6000])))
     monkeypatch.setattr(user_order, "FAR_BY_ID", data.draw(st.sampled_from([1, 10, 6000])))
     monkeypatch.setattr(user_order, "FEW", data.draw(st.sampled_from([0, 0, 5])))
+    monkeypatch.setattr(user_order, "FEW_FOUND", data.draw(st.sampled_from([0, 0, 5])))
     monkeypatch.setattr(user_order, "MANY", data.draw(st.sampled_from([1, 2, 5])))
     actor = data.draw(st.sampled_from(organisation.actors))
     wanted = data.draw(
