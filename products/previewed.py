@@ -6,6 +6,7 @@ who came since and who left.
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.db import connection
 from django.utils.formats import number_format
@@ -22,7 +23,7 @@ MARK = "coalesce(bit_xor(hashint8extended(each, 0)), 0)"  # as previews.compose 
 
 def remember(selection: Selection, *, mark: int, actor: Any, now: datetime) -> None:
     """Keep with its draft whom a selection finds, those with this mark, unless they are known from the preview before."""
-    if not selection.draft or PreviewedUsers.objects.filter(draft_id=selection.draft, mark=mark).exists():
+    if not selection.draft or PreviewedUsers.objects.filter(draft=UUID(selection.draft), mark=mark).exists():
         return
     selected, params = as_sql(selection.accesses(actor, now=now).order_by().values("pk"))
     with connection.cursor() as cursor:
