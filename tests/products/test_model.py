@@ -162,8 +162,8 @@ class Organisation:
     def born_again(self) -> "Organisation":
         """Return it as it was before anything happened."""
         model = {
-            user.pk: Person(name, user.email, *rest, held=frozenset(held), ever=frozenset(held))
-            for user, (name, *rest, held) in zip(self.users, PEOPLE, strict=True)
+            user.pk: Person(name, user.email, group, role, language, days, frozenset(held), frozenset(held))
+            for user, (name, group, role, language, days, held) in zip(self.users, PEOPLE, strict=True)
         }
         return replace(self, model=model, done=[])
 
