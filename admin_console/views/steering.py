@@ -64,7 +64,7 @@ def _steered(request: Request, change_id: int, verb: Callable[[], BulkChange]) -
     except actions.ChangeRefused as refused:
         return _shown(request, change_id, status=403 if isinstance(refused, actions.NotAllowed) else 409, said=str(refused))
     leave(request, change.pk)
-    if not change.is_over:
+    if change.state != BulkChange.State.PAUSED:
         ring_for(change)
     return _shown(request, change_id)
 

@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils.timezone import now
 
 from admin_console import change_page
+from admin_console.templatetags.console import duration, time_left
 from notifications.models import Notification, State
 from products import actions, reports
 from products.models import AccessChange, BulkChange, BulkChangeBatch, BulkChangeMove, BulkChangeSkip, Mode, Source
@@ -834,6 +835,24 @@ def test_of_several_changes_the_own_one_is_shown(client: Client, ada: User, half
     assert f"Change #{others[0].pk} and 2 more" in shown(client.get("/users/"))
     client.force_login(make_user(role=Role.MANAGER))
     assert "strip-now" not in client.get("/users/").content.decode()
+
+
+# Durations
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(-1, "0.0 s"), (0.04, "0.0 s"), (9.94, "9.9 s"), (9.97, "10 s"), (59.4, "59 s"), (200, "3 min 20 s"), (3_900, "1 h 5 min")],
+)
+def test_how_long_something_took_is_told_in_words(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0 s"), (7, "7 s"), (31, "35 s"), (61, "2 min"), (3_540, "59 min"), (7_200, "2 h 0 min")]
+)
+def test_how_long_something_still_takes_is_told_roughly(seconds: int, words: str) -> None:
+    assert time_left(seconds) == words
 
 
 # Who may
