@@ -6,9 +6,10 @@ on from where the page before ended, looking at one user after the other, until 
 `FAR` users is given up, for then those who are wanted are rare: all of them are found and sorted. docs/decisions/0006 tells more.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
@@ -88,7 +89,7 @@ class Stretch:
     by: tuple[str, ...] = ("id",)
     where: str = "true"
     params: tuple[Any, ...] = ()
-    inside: Q = field(default_factory=Q)
+    inside: Callable[[], Q] = Q  # called only for those that are looked at
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def order_of(
             stretches = [
                 Stretch(role, place, where="role = %s", params=(role,))
                 if role != Role.MEMBER
-                else Stretch(role, place, inside=Q(role=role))
+                else Stretch(role, place, inside=partial(Q, role=role))
                 for place, role in enumerate(roles)
             ]
             return Order(tuple(stretches), descending, place=_rank(F("role"), roles))
@@ -230,14 +231,14 @@ def page_of(
 def _holding(number: int) -> Stretch:
     """Return those who hold so many products. No index knows them, but those who hold none: they are looked for by id."""
     if number:
-        return Stretch(str(number), number, inside=Q(Exact(_cardinality("product_access__products"), number)))
+        return Stretch(str(number), number, inside=partial(Q, Exact(_cardinality("product_access__products"), number)))
     return Stretch("0", 0, **SUSPENDED)
 
 
 def _of_status(status: str, place: int, now: datetime) -> Stretch:
     if status == Status.SUSPENDED:
         return Stretch(status, place, **SUSPENDED)
-    return Stretch(status, place, inside=having_status({status}, now=now))
+    return Stretch(status, place, inside=partial(having_status, {status}, now=now))
 
 
 def _by_last_seen(statuses: set[str], now: datetime) -> tuple[Stretch, ...]:
@@ -247,7 +248,7 @@ def _by_last_seen(statuses: set[str], now: datetime) -> tuple[Stretch, ...]:
         where.append("at >= %s")
     if not statuses & {Status.SUSPENDED, Status.ACTIVE}:
         where.append("at < %s")
-    never = Stretch("never", 0, inside=Q(last_seen=None))
+    never = Stretch("never", 0, inside=partial(Q, last_seen=None))
     seen = Stretch("seen", 1, "users_lastseen", ("at", "user_id"), " AND ".join(where) or "true", (long_ago(now),) * len(where))
     return (never,) * bool(statuses & {Status.SUSPENDED, Status.INVITED}) + (seen,) * (statuses != {Status.INVITED})
 
@@ -271,16 +272,20 @@ def _by_group(wanted: UserFilter, groups: Sequence[int], descending: bool, ungro
             ("user_id",),
             "group_id = %s",
             (group,),
-            ~Q(_in_one(LessThan(_tree_place(groups), place + 1))) if place else Q(),
+            partial(_in_none_before, groups, place),
         )
         for place, group in enumerate(groups)
     ]
-    nowhere = Stretch("none", -1 if descending else len(groups), inside=~Q(_in_one()))
+    nowhere = Stretch("none", -1 if descending else len(groups), inside=lambda: ~Q(_in_one()))
     if ungrouped:
         stretches = [nowhere, *stretches] if descending else [*stretches, nowhere]
     first = GroupMembership.objects.filter(user=OuterRef("pk")).order_by().values("user")
     place = Subquery(first.annotate(place=Min(_tree_place(groups)) - 1).values("place"))
     return Order(tuple(stretches), descending, place=Coalesce(place, Value(nowhere.place)))
+
+
+def _in_none_before(groups: Sequence[int], place: int) -> Q:
+    return ~Q(_in_one(LessThan(_tree_place(groups), place + 1)))
 
 
 def _tree_place(groups: Sequence[int]) -> Func:
@@ -374,7 +379,7 @@ def _steps(users: QuerySet[User], stretch: Stretch, limit: int, since: Place | N
         f"WHERE {where} ORDER BY {order} LIMIT {far}"
     )
     key_of_step = RawSQL('"users_user".key', ())
-    users = users.filter(stretch.inside).annotate(key=key_of_step)
+    users = users.filter(stretch.inside()).annotate(key=key_of_step)
     users = users.order_by(*([OrderBy(key_of_step, descending=down)] if keyed else []), "-id" if down else "id")
     sql, asked = _sql(users.values_list("key", "id")[:limit])
     beyond = f"SELECT FROM {stretch.table} step WHERE {where} ORDER BY {order} OFFSET {far} LIMIT 1"
