@@ -157,7 +157,7 @@ def compose(accesses: QuerySet[ProductAccess], *, actor: Any) -> Composition:
         .annotate(
             users=Count("*"),
             mark=BitXor(Func(F("pk"), Value(0), function="hashint8extended", output_field=BigIntegerField())),
-            **{f"had_{product}": Count("pk", filter=Q(ever__contains=[product])) for product in welcoming},
+            **{f"had_{product}": Count("pk", filter=_of_the_row(f"{product} = ANY(a.ever)")) for product in welcoming},
         )
     )
     found: list[Any] = list(rows)
