@@ -200,6 +200,22 @@ def test_the_dialog_costs_the_same_for_few_and_many(client: Client, ada: User) -
     assert statements(3) == statements(300)
 
 
+def test_what_goes_to_and_fro_is_as_small_for_many_as_for_few(client: Client, ada: User) -> None:
+    def sizes(count: int) -> tuple[int, int]:
+        for _ in range(count):
+            give(make_user(), "meeting", "rescue")
+        draft = actions.select_everyone(owner=ada, wanted=UserFilter(), now=now())
+        dialog = client.get(OPEN, {"draft": draft.pk}, headers=HTMX)
+        asks = [len(url) for url in links(dialog).values()]
+        return len(dialog.content), max(asks)
+
+    few, many = sizes(3), sizes(300)
+
+    assert abs(many[0] - few[0]) < 1_000
+    assert many[0] < 100_000
+    assert many[1] == few[1] < 4_000
+
+
 # The preview
 
 
