@@ -179,13 +179,13 @@ GROUP BY last.n, part, depth ORDER BY part
 
 
 def _finish(change: BulkChange, *, now: datetime) -> bool:
-    """Conclude the change if no batch is left, though it was paused meanwhile; return whether it goes no further."""
+    """Conclude the change if no batch is left, though it was paused meanwhile; return whether it is over."""
     with transaction.atomic():
         change = BulkChange.objects.select_for_update().get(pk=change.pk)
         if change.is_over:
             return True
         if change.batches.filter(state=BulkChangeBatch.State.WAITING).exists():
-            return change.state == BulkChange.State.PAUSED
+            return False
         conclude(change, now=now)
         return True
 
