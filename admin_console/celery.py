@@ -7,6 +7,7 @@ So publishing may fail, and must never make a page fail or wait.
 import contextlib
 import logging
 import os
+import signal
 import threading
 import time
 import warnings
@@ -17,6 +18,7 @@ from celery import Celery, signals
 from celery.app.amqp import AMQP
 from celery.contrib.django.task import DjangoTask
 from celery.platforms import SecurityWarning
+from celery.worker import state
 from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from kombu.exceptions import OperationalError as BrokerError
@@ -130,6 +132,57 @@ class Ticker:
 @signals.setup_logging.connect
 def keep_logging(**_: Any) -> None:
     """Keep Django's logging: a receiver of this signal stops Celery from setting up its own."""
+
+
+class Ears:
+    """Ends a worker that hears nothing although messages wait, so that whoever started it starts another.
+
+    A worker whose broker ends between a task and its acknowledgement may forget the connection and never look for it again.
+    """
+
+    LOOK_EVERY = 1.5  # seconds
+    IDLE_LOOKS = 4  # so many in a row in which something waited and nothing was received or worked on
+    LOOKS = 50  # or only received: longer than any task may take
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._known = 0
+        self._deaf = 0
+
+    def listen(self) -> None:
+        """Look now and then, for ever."""
+        while True:
+            time.sleep(self.LOOK_EVERY)
+            with contextlib.suppress(Exception):  # The broker is away: then nobody hears anything.
+                if self._is_deaf(self._something_waits()):
+                    logger.error("messages wait and the worker hears nothing: it ends")
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+    def _is_deaf(self, something_waits: bool) -> bool:
+        heard, self._known = self.received != self._known, self.received
+        self._deaf = 0 if heard or not something_waits else self._deaf + 1
+        idle = not (state.reserved_requests or state.active_requests)
+        return self._deaf >= (self.IDLE_LOOKS if idle else self.LOOKS)
+
+    def _something_waits(self) -> bool:
+        bounds = {"socket_timeout": 1, "socket_connect_timeout": 1, "max_retries": 0}
+        with app.connection_for_read(transport_options=bounds) as connection:
+            return bool(connection.default_channel.client.llen(app.conf.task_default_queue))
+
+
+ears = Ears()
+
+
+@signals.task_received.connect
+def hear(**_: Any) -> None:
+    """Note that the worker hears."""
+    ears.received += 1
+
+
+@signals.worker_ready.connect
+def listen(**_: Any) -> None:
+    """Watch over a worker's hearing from its start on."""
+    threading.Thread(target=ears.listen, daemon=True).start()
 
 
 @signals.worker_ready.connect
