@@ -84,28 +84,10 @@ class Progress:
 
 def progress(change: BulkChange, *, now: datetime) -> Progress:
     """Return how quickly a change went over its last ten batches, and how long the rest takes at that rate."""
-    done = change.batches.filter(done_at__isnull=False).order_by("-done_at").values_list("done_at", "size")[:10]
-    if not done:
-        return Progress(rate=0, seconds_left=None)
-    since = done[len(done) - 1][0] if len(done) > 1 else change.requested_at
-    users = sum(size for _at, size in (done[: len(done) - 1] if len(done) > 1 else done))
-    rate = users / max((now - since).total_seconds(), 0.001)
+    last: list[Any] = list(change.batches.exclude(done_at=None).order_by("-done_at").values_list("done_at", "size")[:11])
+    *done, (since, _size) = [*last[:10], *(last[10:] or [(change.requested_at, 0)])]
+    rate = sum(size for _at, size in done) / max((now - since).total_seconds(), 0.001)
     return Progress(rate=rate, seconds_left=round(change.not_reached / rate) if rate else None)
-
-
-def not_reached(change: BulkChange, *, after: int = 0, limit: int = 50) -> list[int]:
-    """Return the ids of users whom a cancelled change did not reach, those after this one."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT id FROM (
-                SELECT user_ids FROM products_bulkchangebatch WHERE change_id = %s AND state = 'CANCELLED' AND last_user > %s
-                ORDER BY first_user LIMIT %s
-            ) batches, unnest(user_ids) AS id WHERE id > %s ORDER BY id LIMIT %s
-            """,
-            [change.pk, after, limit, after, limit],
-        )
-        return [row[0] for row in cursor]
 
 
 def timeline(user: User) -> QuerySet[AccessChange]:

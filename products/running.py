@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 TRIES = 3  # of a transaction that the database asks to repeat (deadlock, serialization)
 ATTEMPTS = 5  # of a batch that the database cannot do now
+REFUSALS = 2  # of a frozen batch, before it is split
 CLAIMS = 8  # of a batch, counted before the work, so that one that kills its worker ends too
 LEASE = "6 seconds"  # of a batch; what counts is the wait for its locks, for once it has them nobody can take it over
 PARTS = 10  # into which a batch that fails is split, until the users are found who cannot be changed
@@ -48,7 +49,7 @@ def advance_bulk_change(*, change_id: int, now: datetime) -> Step:
     if batch is None:
         return Step.OVER if _finish(change, now=now) else Step.WAIT
     if batch.attempts > CLAIMS:
-        return _divide(batch, "The worker ended at each attempt.")
+        return _divide(batch, _("The worker ended at each attempt."))
     try:
         retrying(lambda: _apply_claimed(change, batch))
     except LostClaim:
@@ -106,13 +107,17 @@ def _apply_claimed(change: BulkChange, batch: BulkChangeBatch) -> None:
 
 def _failed(change: BulkChange, batch: BulkChangeBatch, error: DatabaseError) -> Step:
     """Let a batch wait that the database cannot do now, divide one that it refuses; pause when that is no accident."""
-    words, state = str(error).strip(), getattr(error.__cause__, "sqlstate", None) or ""
+    # The first line only: what follows can hold the values of a row.
+    words, state = str(error).strip().partition("\n")[0], getattr(error.__cause__, "sqlstate", None) or ""
     logger.warning("batch_failed", extra={"change": change.pk, "batch": batch.n, "attempt": batch.attempts, "error": words})
     if state in DISK_FULL:
         _put_off(batch, words, seconds=0)
-        return _pause(change, _("The database has no room left: %(words)s") % {"words": words.partition("\n")[0]})
+        return _pause(change, _("The database has no room left: %(words)s") % {"words": words})
     if isinstance(error, OperationalError) and batch.attempts < ATTEMPTS:
         _put_off(batch, words, seconds=2**batch.attempts)
+        return Step.MORE
+    if batch.attempts < REFUSALS and batch.depth == 0:
+        _put_off(batch, words, seconds=0)
         return Step.MORE
     if batch.depth == 0 and (why := _too_many_failures(change, words)):
         _put_off(batch, words, seconds=0)
@@ -140,7 +145,7 @@ def _too_many_failures(change: BulkChange, words: str) -> str:
         "%(failures)s of %(frozen)s batch failed. The database said: %(words)s",
         "%(failures)s of %(frozen)s batches failed. The database said: %(words)s",
         frozen,
-    ) % {"failures": failures, "frozen": frozen, "words": words.partition("\n")[0]}
+    ) % {"failures": failures, "frozen": frozen, "words": words}
 
 
 def _pause(change: BulkChange, why: str) -> Step:
@@ -162,7 +167,7 @@ def _divide(batch: BulkChangeBatch, words: str) -> Step:
                 cursor.execute(SPLIT, {"batch": batch.pk, "change": change.pk, "size": -(-batch.size // PARTS)})
             else:
                 skip = BulkChangeSkip(change=change, user_id=batch.first_user, reason=BulkChangeSkip.Reason.FAILED)
-                skip.detail = words.partition("\n")[0]
+                skip.detail = words
                 BulkChangeSkip.objects.bulk_create([skip], ignore_conflicts=True)
                 BulkChange.objects.filter(pk=change.pk).update(skipped=F("skipped") + 1)
     return Step.MORE

@@ -105,3 +105,8 @@ def undo(actor: User, made: BulkChange, **asked: Any) -> BulkChange:
     """Undo a change, silently as the console would."""
     asked = {"notify": False, "key": uuid.uuid4(), "reason": "", "now": NOW, **asked}
     return actions.request_undo(actor=actor, change=made, **asked)
+
+
+def not_reached(made: BulkChange) -> list[int]:
+    """Return the ids of the users whom a cancelled change did not reach."""
+    return [pk for batch in made.batches.filter(state="CANCELLED").order_by("first_user") for pk in batch.user_ids]

@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from notifications.actions import deliver_due
-from products import actions, previews, queries
+from products import actions, previews
 from products.models import TICKED_MODES, BulkChange, Mode, Product
 from products.selection import Selection
-from tests.factories import NOW, give, limit, make_group, make_user, run, undo
+from tests.factories import NOW, give, limit, make_group, make_user, not_reached, run, undo
 from tests.products.conftest import Poison, breaches
 from users.models import Role, User, UserGroup
 from users.queries import Status, UserFilter, with_status
@@ -312,7 +312,7 @@ def follow(act: dict[str, Any], there: Organisation, made: BulkChange, plan: Pla
         made = actions.cancel_change(actor=there.admin, change_id=made.pk, now=NOW)
     run(made)
 
-    missed = set(queries.not_reached(made))
+    missed = set(not_reached(made))
     assert not missed or made.state == BulkChange.State.CANCELLED
     skipped = {number: why for number, why in plan.skipped.items() if number not in missed}
     goals = {number: goal for number, goal in plan.goals.items() if number not in missed}
