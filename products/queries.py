@@ -37,13 +37,19 @@ def unfinished() -> QuerySet[BulkChange]:
 
 
 def stalled() -> list[int]:
-    """Return the ids of running changes on which no worker is at work: none of their batches is under lease."""
+    """Return the ids of running changes on which no worker is at work: no batch is under lease, and none was done just now.
+
+    A change that shares the workers with many others is often between two batches; rung for then, it is queued ever more often.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """
             SELECT id FROM products_bulkchange c WHERE state = 'RUNNING' AND NOT EXISTS (
                 SELECT FROM products_bulkchangebatch b
-                WHERE b.change_id = c.id AND b.state = 'WAITING' AND b.lease_until > clock_timestamp()
+                WHERE b.change_id = c.id AND (
+                    b.state = 'WAITING' AND b.lease_until > clock_timestamp()
+                    OR b.done_at > clock_timestamp() - interval '3 seconds'
+                )
             ) ORDER BY id
             """
         )

@@ -104,3 +104,5 @@ def test_tasks_that_come_three_times_and_three_schedulers_change_nothing_twice(h
                 tasks.run_bulk_change.delay(change_id=made[-1].pk)
         wait_until(lambda: house.over(*made), 120, "the end of the changes")
     house.settled(*made)
+    with house.broker() as client:
+        wait_until(lambda: client.llen("celery") < 5, 10, "the end of the doorbells")

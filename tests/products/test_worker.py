@@ -50,7 +50,7 @@ def test_a_change_goes_on_where_a_killed_worker_left_it(made, broker, tmp_path):
     assert 5 <= done < 40
 
     broker.empty()  # and the broker forgets
-    BulkChangeBatch.objects.update(lease_until=None)
+    BulkChangeBatch.objects.update(lease_until=None, done_at=None)  # a while ago
     assert queries.stalled() == [made.pk]
     with Worker(tmp_path):
         tasks.sweep()
