@@ -185,11 +185,14 @@ GROUP BY last.n, part, depth ORDER BY part
 
 def _finish(change: BulkChange, *, now: datetime) -> bool:
     """Conclude the change if no batch is left, though it was paused meanwhile; return whether it is over."""
+    waiting = change.batches.filter(state=BulkChangeBatch.State.WAITING)
+    if waiting.exists():  # asked before anything is locked: nearly always there are some
+        return False
     with transaction.atomic():
         change = BulkChange.objects.select_for_update().get(pk=change.pk)
         if change.is_over:
             return True
-        if change.batches.filter(state=BulkChangeBatch.State.WAITING).exists():
+        if waiting.exists():
             return False
         conclude(change, now=now)
         return True
