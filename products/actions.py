@@ -36,7 +36,7 @@ from products.refusals import (
 )
 from products.running import Step, advance_bulk_change, conclude, retrying
 from products.selection import Selection, as_sql
-from products.targets import EVERYBODY, FROZEN, facts_of, seats_needed
+from products.targets import EVERYBODY, among_frozen, facts_of, seats_needed
 from users.models import Capability, Role, User
 from users.queries import UserFilter, can, visible_to
 
@@ -309,12 +309,13 @@ def _reserve_seats(change: BulkChange, actor: User) -> None:
         return
     if actor.role == Role.MANAGER:
         skip_out_of_reach(change, actor=actor, **EVERYBODY)  # they need no seat
-    needed = seats_needed(change.mode, facts, free, FROZEN)
+    frozen = among_frozen(change.mode)
+    needed = seats_needed(change.mode, facts, free, frozen)
     if any(needed[product] > free[product] for product in free):
         if not change.until_full:
             refuse_if_short(SeatNeed(product_id=p, needed=needed[p], free=free[p]) for p in free)
-        skip_seatless(change.mode, facts, free, FROZEN)
-        needed = seats_needed(change.mode, facts, free, FROZEN)
+        skip_seatless(change.mode, facts, free, frozen)
+        needed = seats_needed(change.mode, facts, free, frozen)
     reserved = [(product, needed[product]) for product in free if needed[product]]
     SeatReservation.objects.bulk_create(SeatReservation(change=change, product_id=p, reserved=n) for p, n in reserved)
     with connection.cursor() as cursor:

@@ -15,7 +15,7 @@ from products.models import BulkChange, BulkChangeBatch, Mode, Product, Source
 from products.previews import SeatNeed
 from products.refusals import refuse_if_short
 from products.selection import as_sql
-from products.targets import BESIDE, ONLY_WHERE, TARGET, WHY_NOT_BACK, Among, facts_of, left_out, rows, seats_needed
+from products.targets import BESIDE, ONLY_WHERE, TARGET, WHY_NOT_BACK, Among, among_ids, facts_of, left_out, rows, seats_needed
 from users.models import Role, User
 from users.queries import changeable_by, visible_to
 
@@ -32,9 +32,8 @@ RETURNING size, (SELECT count(*) FROM products_productaccess a WHERE a.user_id =
 """
 # Batches of a change have no range of users in common.
 SKIPPED = "SELECT user_id FROM products_bulkchangeskip WHERE change_id = %(change)s AND user_id BETWEEN %(first)s AND %(last)s"
-IDS = "(SELECT user_ids FROM products_bulkchangebatch WHERE id = %(batch)s)"
-BATCH = Among(f"a.user_id = ANY({IDS}::int[])")
-REACHED = Among(f"a.user_id = ANY({IDS} - ARRAY({SKIPPED}))")
+IDS = "(SELECT user_ids FROM products_bulkchangebatch WHERE id = %(batch)s)::int[]"
+REACHED = f"{IDS} - ARRAY({SKIPPED})"
 UPDATE = """
 UPDATE products_productaccess a SET products = {target}, ever = a.ever | {target} {beside}
 WHERE {only_where} AND {reached} AND a.products <> {target}
@@ -78,7 +77,7 @@ def apply_batch(change: BulkChange, batch: BulkChangeBatch, *, actor: User, all_
     }
     mode, target = change.mode, TARGET[change.mode]
     with connection.cursor() as cursor:
-        cursor.execute(LOCK.format(rows=rows(mode, BATCH), target=target), facts)
+        cursor.execute(LOCK.format(rows=rows(mode, among_ids(mode, IDS)), target=target), facts)
         (locked,) = cursor.fetchone()
         cursor.execute(CLAIMED, facts)
         claimed = cursor.fetchone()
@@ -114,7 +113,10 @@ def _set(change: BulkChange, facts: dict[str, Any], actor: User) -> int:
     """Give those who are not skipped what they shall hold; return how many."""
     beside = f"FROM {BESIDE[change.mode]}" if change.mode in BESIDE else ""
     update = UPDATE.format(
-        target=TARGET[change.mode], beside=beside, only_where=ONLY_WHERE.get(change.mode, "true"), reached=REACHED.where
+        target=TARGET[change.mode],
+        beside=beside,
+        only_where=ONLY_WHERE.get(change.mode, "true"),
+        reached=among_ids(change.mode, REACHED).where,
     )
     with (
         history.acting(actor_id=actor.pk, change_id=change.pk, source=Source(change.source)),
@@ -161,7 +163,7 @@ def _skip_what_cannot_come_back(facts: dict[str, Any]) -> None:
                 SELECT a.user_id, {WHY_NOT_BACK} AS why
                 FROM products_accesschange h JOIN products_productaccess a USING (user_id)
                 WHERE h.change_id = %(undoes)s AND h.user_id BETWEEN %(first)s AND %(last)s AND a.products <> h.before
-                AND h.user_id = ANY({IDS}::int[])
+                AND h.user_id IN (SELECT unnest({IDS}))
             ) found WHERE why IS NOT NULL ON CONFLICT DO NOTHING
             """,
             facts,
@@ -190,12 +192,13 @@ def _take_seats(mode: str, facts: dict[str, Any], *, all_or_nothing: bool) -> No
         )
         found = cursor.fetchall()
         free = {product: max(seats, 0) for product, seats, _own in found}
-        needed = seats_needed(mode, facts, free, REACHED)
+        reached = among_ids(mode, REACHED)
+        needed = seats_needed(mode, facts, free, reached)
         if any(needed[product] > free[product] for product in free):
             if all_or_nothing:
                 refuse_if_short(SeatNeed(product_id=p, needed=needed[p], free=free[p]) for p in free)
-            skip_seatless(mode, facts, free, REACHED)
-            needed = seats_needed(mode, facts, free, REACHED)
+            skip_seatless(mode, facts, free, reached)
+            needed = seats_needed(mode, facts, free, reached)
         for product, _seats, own in found:
             if taken := min(needed[product], own):
                 cursor.execute(TAKE_RESERVED, {**facts, "product": product, "taken": taken})
