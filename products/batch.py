@@ -15,7 +15,19 @@ from products.models import BulkChange, BulkChangeBatch, Mode, Product, Source
 from products.previews import SeatNeed
 from products.refusals import refuse_if_short
 from products.selection import as_sql
-from products.targets import BESIDE, ONLY_WHERE, TARGET, WHY_NOT_BACK, Among, among_ids, facts_of, left_out, rows, seats_needed
+from products.targets import (
+    BESIDE,
+    ONLY_WHERE,
+    TARGET,
+    UNDONE,
+    WHY_NOT_BACK,
+    Among,
+    among_ids,
+    facts_of,
+    left_out,
+    rows,
+    seats_needed,
+)
 from users.models import Role, User
 from users.queries import changeable_by, visible_to
 
@@ -162,7 +174,8 @@ def _skip_what_cannot_come_back(facts: dict[str, Any]) -> None:
             SELECT %(change)s, user_id, why FROM (
                 SELECT a.user_id, {WHY_NOT_BACK} AS why
                 FROM products_accesschange h JOIN products_productaccess a USING (user_id)
-                WHERE h.change_id = %(undoes)s AND h.user_id BETWEEN %(first)s AND %(last)s AND a.products <> h.before
+                WHERE {UNDONE}
+                AND h.user_id BETWEEN %(first)s AND %(last)s AND a.products <> h.before
                 AND h.user_id IN (SELECT unnest({IDS}))
             ) found WHERE why IS NOT NULL ON CONFLICT DO NOTHING
             """,

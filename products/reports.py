@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db import connection
@@ -21,6 +21,7 @@ from products.models import (
     ProductAccess,
     Source,
 )
+from products.targets import SLACK
 from users.models import Role, User
 from users.queries import UserFilter, users_matching, visible_to
 
@@ -99,7 +100,6 @@ class Fate(TextChoices):
 
 LAST = 2**31 - 1  # beyond every user's id
 FEW = 1_000  # found by a search: up to so many are looked for one by one
-SLACK = timedelta(days=2)  # by which the clocks of the console and of the database may differ, at the most
 WINDOW = 10_000  # users of the change in which a search that finds many looks at a time
 
 

@@ -5,6 +5,7 @@ Parameters are named: wanted and preserved (product ids), undoes (the change tha
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from django.db import connection
@@ -26,12 +27,14 @@ WHY_NOT_BACK = """CASE
     WHEN ((h.before - h.after) | (h.after - h.before)) && %(preserved)s::int[] THEN 'NOT_ALLOWED'
     WHEN (h.before - h.after) && ARRAY(SELECT id FROM products_product WHERE retired_at IS NOT NULL) THEN 'RETIRED'
 END"""
+# The history of the undone change. Without its time every user is looked for in the partition of every month.
+UNDONE = "h.change_id = %(undoes)s AND h.at BETWEEN %(since)s AND now() + interval '2 days'"
 # Whose access is set: of everyone, but by an undo only of those whom it does not leave alone.
 ONLY_WHERE: Mapping[str, str] = {
-    Mode.UNDO: "h.change_id = %(undoes)s AND h.user_id BETWEEN %(first)s AND %(last)s "
-    f"AND h.user_id = a.user_id AND ({WHY_NOT_BACK}) IS NULL",
+    Mode.UNDO: f"{UNDONE} AND h.user_id BETWEEN %(first)s AND %(last)s AND h.user_id = a.user_id AND ({WHY_NOT_BACK}) IS NULL",
 }
 BESIDE: Mapping[str, str] = {Mode.UNDO: "products_accesschange h"}
+SLACK = timedelta(days=2)  # by which the clocks of the console and of the database may differ, at the most
 EVERYBODY = {"first": 0, "last": 2**31 - 1}
 
 
@@ -49,7 +52,10 @@ def target(held: Iterable[int], *, mode: str, wanted: Iterable[int], preserved: 
 
 def facts_of(change: BulkChange) -> dict[str, Any]:
     """Return the parameters that the SQL of a change takes, for users of all ids."""
-    return {"wanted": change.products, "preserved": change.preserved, "undoes": change.undoes_id, **EVERYBODY}
+    facts = {"wanted": change.products, "preserved": change.preserved, "undoes": change.undoes_id, **EVERYBODY}
+    if change.undoes:
+        facts["since"] = change.undoes.requested_at - SLACK
+    return facts
 
 
 class Among(NamedTuple):
