@@ -52,7 +52,7 @@ def target(held: Iterable[int], *, mode: str, wanted: Iterable[int], preserved: 
 
 def facts_of(change: BulkChange) -> dict[str, Any]:
     """Return the parameters that the SQL of a change takes, for users of all ids."""
-    facts = {"wanted": change.products, "preserved": change.preserved, "undoes": change.undoes_id, **EVERYBODY}
+    facts: dict[str, Any] = {"wanted": change.products, "preserved": change.preserved, "undoes": change.undoes_id, **EVERYBODY}
     if change.undoes:
         facts["since"] = change.undoes.requested_at - SLACK
     return facts
