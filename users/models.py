@@ -33,6 +33,7 @@ class Capability(models.TextChoices):
     VIEW_CHANGES = "changes.view", _("See the bulk changes of all admins")
     VIEW_NOTIFICATIONS = "notifications.view", _("See every email and its fate")
     VIEW_EVIDENCE = "evidence.view", _("Read the entitlement history in Django admin")
+    ERASE_USERS = "users.erase", _("Erase the personal data of users")
 
 
 _ADMIN = frozenset(
@@ -211,3 +212,85 @@ class GroupMembership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user_id} · {self.group_id}"
+
+
+class Action(models.TextChoices):
+    """Everything that admins do and that is recorded, with its sentence. A code begins with what was done to: its subject."""
+
+    USER_SIGNED_IN = "user.signed_in", _("Signed in")
+    USER_SIGN_IN_FAILED = "user.sign_in_failed", _("Failed to sign in")
+    USER_SIGNED_OUT = "user.signed_out", _("Signed out")
+    USER_PASSWORD_ASKED = "user.password_asked", _("Asked for an email to set a new password")
+    USER_PASSWORD_SET = "user.password_set", _("Set a new password")
+    USER_ADDED = "user.added", _("Added a user")
+    USER_IMPORTED = "user.imported", _("Imported users")
+    USER_EXPORTED = "user.exported", _("Exported users")
+    USER_ROLE_CHANGED = "user.role_changed", _("Changed the role of a user")
+    USER_GROUPS_CHANGED = "user.groups_changed", _("Changed the groups of a user")
+    USER_MANAGED_GROUPS_CHANGED = "user.managed_groups_changed", _("Changed which groups a user manages")
+    USER_ERASED = "user.erased", _("Erased the personal data of a user")
+    GROUP_ADDED = "group.added", _("Added a user group")
+    GROUP_MOVED = "group.moved", _("Moved a user group")
+    PRODUCT_SEATS_CHANGED = "product.seats_changed", _("Changed the seats of a product")
+    CHANGE_REQUESTED = "change.requested", _("Asked for a bulk change")
+    CHANGE_PAUSED = "change.paused", _("Paused a bulk change")
+    CHANGE_RESUMED = "change.resumed", _("Resumed a bulk change")
+    CHANGE_CANCELLED = "change.cancelled", _("Cancelled a bulk change")
+    CHANGE_RETRIED = "change.retried", _("Had users tried again whom a bulk change could not change")
+    CHANGE_EXPORTED = "change.exported", _("Exported the users of a bulk change")
+    EMAIL_RETRIED = "email.retried", _("Had emails tried again")
+    TEMPLATE_CHANGED = "template.changed", _("Changed the text of an email")
+    SETTING_CHANGED = "setting.changed", _("Changed a setting")
+    ADDRESS_SUPPRESSED = "address.suppressed", _("Suppressed an email address")
+    ADDRESS_RELEASED = "address.released", _("Released a suppressed email address")
+    EVIDENCE_VIEWED = "evidence.viewed", _("Looked at the evidence")
+    EVIDENCE_EXPORTED = "evidence.exported", _("Exported evidence")
+    HISTORY_DROPPED = "history.dropped", _("Dropped old entitlement history")
+
+
+class AdminAction(models.Model):
+    """Something that an admin did, other than to what users hold: that is told by the entitlement history.
+
+    Written by `record.record` only, append-only for everybody. The database itself fills in `at`, `db_role`, `salt` and
+    `words_digest`. Personal data is in `words` alone, so that it can be erased: what is sealed of it is a salted hash.
+    """
+
+    at = models.DateTimeField(_("when"), default=timezone.now, db_default=models.functions.Now())
+    action = models.CharField(_("action"), max_length=48)  # an Action; one that is no more is still told of
+    actor = models.ForeignKey(  # null: nobody who signed in (a failed sign-in, a command of the operator)
+        User, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, null=True, related_name="+", verbose_name=_("by")
+    )
+    subject_id = models.BigIntegerField(null=True)  # of what it was done to; which table, the action's code begins with
+    db_role = models.TextField(_("database role"), db_default="")
+    before = models.JSONField(_("before"), null=True)
+    after = models.JSONField(_("after"), null=True)
+    words = models.JSONField(_("words"), null=True)  # names, addresses, reasons; null when there are none, and once erased
+    salt = models.BinaryField(null=True)  # erased with the words, so that nobody can try words against the digest
+    words_digest = models.BinaryField(null=True)  # sha256(salt + words as text); stays
+
+    class Meta:
+        verbose_name = _("admin action")
+        verbose_name_plural = _("admin actions")
+        indexes = [
+            models.Index(fields=["actor", "-id"], name="admin_actions_of_an_actor"),
+            models.Index(fields=["action", "-id"], name="admin_actions_of_a_kind"),
+            models.Index(fields=["subject_id", "-id"], name="admin_actions_on_a_subject"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.sentence} · {self.at:%Y-%m-%d %H:%M}"
+
+    @property
+    def sentence(self) -> str:
+        """What was done, in words."""
+        return str(Action(self.action).label) if self.action in Action else self.action
+
+    @property
+    def subject(self) -> str:
+        """What kind of thing it was done to: user, group, product, change, email, template, setting, address, evidence…"""
+        return self.action.partition(".")[0]
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether there were words, which have been erased."""
+        return self.words is None and self.words_digest is not None

@@ -1,0 +1,96 @@
+"""The record of what admins do: append-only for everybody, and what names a person in it can be erased."""
+
+import hashlib
+
+import psycopg
+import pytest
+from django.db import ProgrammingError, connection, transaction
+
+from tests.factories import make_user
+from users.models import Action, AdminAction, Role
+from users.record import record
+
+pytestmark = pytest.mark.django_db
+
+
+def run(sql: str, *params: object) -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(sql, params)
+
+
+def test_what_is_recorded_is_stamped_by_the_database():
+    ada, grace = make_user("Ada Admin", role=Role.ADMIN), make_user()
+    record(Action.USER_ROLE_CHANGED, actor=ada, subject=grace.pk, before={"role": "MEMBER"}, after={"role": "SUPPORT"})
+
+    row = AdminAction.objects.get()
+    assert (row.actor, row.subject, row.subject_id, row.db_role) == (ada, "user", grace.pk, "console")
+    assert (row.before, row.after, row.words, row.salt, row.words_digest) == (
+        {"role": "MEMBER"}, {"role": "SUPPORT"}, None, None, None
+    )  # fmt: skip
+    assert row.sentence == "Changed the role of a user"
+
+
+def test_words_are_sealed_by_a_salted_digest():
+    for _time in range(2):
+        record(Action.USER_ADDED, actor=None, words={"email": "grace@tests.example"})
+
+    one, two = AdminAction.objects.order_by("id")
+    assert one.words_digest == hashlib.sha256(bytes(one.salt) + b'{"email": "grace@tests.example"}').digest()
+    assert one.words_digest != two.words_digest
+
+
+def test_who_writes_cannot_choose_the_time_the_role_or_the_salt():
+    run(
+        "INSERT INTO users_adminaction (action, at, db_role, words, salt, words_digest) "
+        "VALUES ('user.added', '2001-01-01', 'somebody', '{}', 'salt', 'digest')"
+    )
+
+    row = AdminAction.objects.get()
+    assert row.at.year > 2001
+    assert (row.db_role, len(row.salt), len(row.words_digest)) == ("console", 16, 32)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE users_adminaction SET actor_id = 1",
+        "UPDATE users_adminaction SET words = NULL, salt = NULL",
+        "UPDATE users_adminaction SET words = '{}'",
+        "DELETE FROM users_adminaction",
+        "TRUNCATE users_adminaction",
+    ],
+)
+@pytest.mark.parametrize("role", ["console", "owner", "superuser", "superuser as replica"])
+def test_nobody_rewrites_the_record(sql, role, owner_connection, superuser_connection):
+    if role == "console":
+        record(Action.USER_ADDED, actor=None, words={"email": "grace@tests.example"})
+        with pytest.raises(ProgrammingError, match=r"permission denied|is refused"):
+            run(sql)
+        return
+    attacker = owner_connection if role == "owner" else superuser_connection
+    attacker.execute("INSERT INTO users_adminaction (action, words) VALUES ('user.added', '{}')")
+    if role == "superuser as replica":
+        attacker.execute("SET session_replication_role = replica")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="is refused"):
+        attacker.execute(sql)
+
+
+def test_words_are_erased_only_where_an_erasure_is_recorded_and_nothing_with_them():
+    record(Action.USER_ADDED, actor=None, after={"role": "MEMBER"}, words={"email": "grace@tests.example"})
+    record(Action.USER_ERASED, actor=None, subject=1)
+    with pytest.raises(ProgrammingError, match="permission denied"):
+        run("UPDATE users_adminaction SET words = NULL, salt = NULL, after = NULL WHERE action = 'user.added'")
+    run("UPDATE users_adminaction SET words = NULL, salt = NULL WHERE action = 'user.added'")
+
+    row = AdminAction.objects.get(action=Action.USER_ADDED)
+    assert (row.words, row.salt, row.is_erased) == (None, None, True)
+    assert row.words_digest is not None
+    assert row.after == {"role": "MEMBER"}
+
+
+def test_every_action_has_a_sentence_and_names_what_it_is_done_to():
+    assert all(action.label and "." in action.value for action in Action)
+
+
+def test_an_action_that_is_no_more_is_still_told_of():
+    assert AdminAction(action="user.teleported").sentence == "user.teleported"
