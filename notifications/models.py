@@ -64,6 +64,7 @@ class Notification(models.Model):
     language = models.CharField(_("language"), max_length=5, default="", db_default="")
     subject = models.TextField(_("subject"), default="", db_default="")
     message_id = models.TextField(_("Message-ID"), default="", db_default="")
+    version = models.PositiveIntegerField(_("version"), null=True)  # of its words: the id of a Wording, 0 for the console's own
     last_code = models.PositiveSmallIntegerField(_("reply code"), null=True)
     last_words = models.TextField(_("the server's last words"), default="", db_default="")
     # Kept in the row until sent, for what cannot be composed again: {"subject", "text", "html"}.
@@ -105,6 +106,76 @@ class MailServer(models.Model):
 
     class Meta:
         constraints = [models.CheckConstraint(condition=Q(id=1), name="there_is_one_mail_server")]
+
+
+class Wording(models.Model):
+    """One version of what emails of a kind say in one language, as an admin wrote it. The newest counts; none is ever changed.
+
+    A version without words says that the console's own count again.
+    """
+
+    kind = models.CharField(_("kind"), max_length=16)  # one of emails.KINDS
+    variant = models.CharField(max_length=32, blank=True)  # what of the kind: a product's code, or nothing
+    language = models.CharField(_("language"), max_length=5, choices=settings.LANGUAGES)
+    number = models.PositiveIntegerField(_("version"))  # 1, 2, 3… of this kind, variant and language
+    subject = models.TextField(_("subject"), blank=True)
+    html = models.TextField(blank=True)
+    text = models.TextField(_("text"), blank=True)  # empty: made from the HTML
+    restores = models.ForeignKey("self", on_delete=models.DO_NOTHING, db_index=False, null=True, related_name="+")
+    made_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, db_index=False, related_name="+", verbose_name=_("by")
+    )
+    made_at = models.DateTimeField(_("when"))
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["kind", "variant", "language", "number"], name="wording_is_numbered"),
+            models.CheckConstraint(
+                condition=Q(subject="", html="", text="") | (~Q(subject="") & ~Q(html="")), name="wording_is_whole_or_nothing"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.variant} {self.language} {self.number}"
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it says that the console's own words count."""
+        return not self.subject
+
+
+class ReplyTo(models.TextChoices):
+    """Who gets the replies to emails."""
+
+    NOBODY = "NOBODY", _("Nobody: emails say that replies are not read")
+    ADDRESS = "ADDRESS", _("This address")
+    ACTOR = "ACTOR", _("The admin who acted")
+
+
+class MailIdentity(models.Model):
+    """How the organisation shows itself in emails, as of one moment. The newest counts; none is ever changed."""
+
+    organisation = models.CharField(_("name of the organisation"), max_length=80, blank=True)  # empty: as the operator set it
+    sender_name = models.CharField(_("name of the sender"), max_length=80, blank=True)
+    sender_address = models.EmailField(_("address of the sender"), blank=True)  # empty: as the operator set it
+    reply_to = models.CharField(_("replies go to"), max_length=8, choices=ReplyTo, default=ReplyTo.NOBODY)
+    reply_address = models.EmailField(_("address for replies"), blank=True)
+    names_actor = models.BooleanField(_("emails name the admin who acted"), default=False)
+    accent = models.CharField(_("colour"), max_length=7, default="#2f6fde")
+    logo = models.BinaryField(null=True)  # a PNG
+    made_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, db_index=False, related_name="+", verbose_name=_("by"), null=True
+    )
+    made_at = models.DateTimeField(_("when"), null=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(reply_to__in=ReplyTo.values), name="mail_replies_go_somewhere_known"),
+            models.CheckConstraint(
+                condition=~Q(reply_to=ReplyTo.ADDRESS) | ~Q(reply_address=""), name="mail_replies_have_an_address"
+            ),
+            models.CheckConstraint(condition=Q(accent__regex=r"^#[0-9a-f]{6}$"), name="mail_colour_is_a_colour"),
+        ]
 
 
 class SinkMessage(models.Model):

@@ -3,8 +3,10 @@
 The triggers, partitions and privileges behind these tables are SQL in the migrations; docs/architecture.md tells why.
 """
 
+import json
 import uuid
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
@@ -51,6 +53,21 @@ class Seat(models.Model):
             models.CheckConstraint(
                 condition=Q(seats=None) | Q(seats__gte=F("used") + F("reserved")), name="seats_are_never_oversold"
             )
+        ]
+
+
+class SeatWarning(models.Model):
+    """The free seats of a product ran low: told once, and again only after there were enough in between."""
+
+    product = models.ForeignKey(Product, on_delete=models.DO_NOTHING, related_name="seat_warnings")
+    free = models.PositiveIntegerField()
+    seats = models.PositiveIntegerField()
+    at = models.DateTimeField()
+    over_at = models.DateTimeField(null=True)  # since when there are enough again
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["product"], condition=Q(over_at=None), name="seats_are_low_once_at_a_time")
         ]
 
 
@@ -286,6 +303,68 @@ class AccessChange(models.Model):
     @property
     def revoked(self) -> list[int]:
         return [product for product in self.before if product not in self.after]
+
+
+class Chain(models.TextChoices):
+    """What is sealed in a chain of blocks of its own."""
+
+    HISTORY = "HISTORY", _("Entitlement history")
+    ACTIONS = "ACTIONS", _("Admin actions")
+
+
+class HistoryBlock(models.Model):
+    """Some rows of the entitlement history, or of the record of admins, sealed after their commit, and linked to the block before.
+
+    It covers the ids from `first_id` to `last_id`, without a gap to the blocks beside it; which of them are rows is in the column
+    `ids` (a multirange, of SQL only). Written by `products_seal` only, append-only.
+    """
+
+    id = models.BigIntegerField(primary_key=True)
+    chain = models.CharField(_("record"), max_length=8, choices=Chain)
+    n = models.PositiveIntegerField(_("block"))  # 1, 2, 3… of its chain
+    first_id = models.BigIntegerField(_("first row"))
+    last_id = models.BigIntegerField(_("last row"))
+    rows = models.PositiveIntegerField(_("rows"))
+    first_at = models.DateTimeField(_("from"))
+    last_at = models.DateTimeField(_("until"))
+    sealed_at = models.DateTimeField(_("sealed"))
+    leaves = models.BinaryField()  # the digest of each row, 32 bytes, in the order of their ids: defer it in lists
+    previous = models.BinaryField()  # the digest of the block before; zeros for the first
+    digest = models.BinaryField(_("digest"))  # of all of the above
+
+    class Meta:
+        managed = False
+        db_table = "products_historyblock"
+        verbose_name = _("sealed block")
+        verbose_name_plural = _("sealed blocks")
+
+    def __str__(self) -> str:
+        return f"{self.get_chain_display()} · {self.n}"
+
+
+class Checkpoint(models.Model):
+    """The last block of each chain as of one moment, signed. It is also written outside of the database, which makes it count.
+
+    Append-only. Later blocks can be cut off or forged by who owns the database and then be found by nothing but this.
+    """
+
+    at = models.DateTimeField(_("when"), default=timezone.now)
+    payload = models.TextField(_("signed text"))  # JSON: {"at", "chains": {"HISTORY": {"block", "digest", "last_id", "rows"}, …}}
+    signature = models.CharField(_("signature"), max_length=128)  # of the payload's bytes by Ed25519, in hexadecimal digits
+    key = models.CharField(_("public key"), max_length=64)  # in hexadecimal digits
+
+    class Meta:
+        verbose_name = _("checkpoint")
+        verbose_name_plural = _("checkpoints")
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M:%S}"
+
+    @property
+    def heads(self) -> dict[str, dict[str, Any]]:
+        """The last block of each chain: its number, digest, last row, and how many rows are sealed up to it."""
+        heads: dict[str, dict[str, Any]] = json.loads(self.payload)["chains"]
+        return heads
 
 
 class Entitlement(models.Model):
