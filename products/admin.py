@@ -6,9 +6,7 @@ ordered by user; of a period in the partitions of its months.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo, available_timezones
 
 from django.conf import settings
 from django.contrib import admin
@@ -23,11 +21,13 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from notifications.admin import TOPICS, Topic
+from products.asof import held_at
 from products.emails import CHANGE, ONBOARDING
 from products.models import AccessChange, BulkChange, BulkChangeSkip, Mode, Product, Source
-from products.queries import held_at, product_names, skipped_by_reason, timeline
+from products.queries import product_names, skipped_by_reason, timeline
 from users.admin import UserAdmin
 from users.models import Role, User, UserGroup
+from users.moments import Moment, UnreadableMoment, zones
 from users.queries import Status
 from users.reading_room import (
     NOTHING,
@@ -430,35 +430,17 @@ class AsOf:
     def __init__(self, request: HttpRequest, user: User, names: Mapping[int, str]) -> None:
         own_zone = getattr(request.user, "time_zone", "") or "UTC"
         self.text, self.zone = request.GET.get("as_of", "").strip(), request.GET.get("zone", "").strip() or own_zone
-        self.zones = sorted(available_timezones())
-        self.problem, self.at, self.held = "", None, SafeString("")
+        self.zones = zones()
+        self.problem, self.held = "", SafeString("")
+        self.moment: Moment | None = None
         if not self.text:
             return
         try:
-            self.at = self._moment()
-        except ValueError as error:
+            self.moment = Moment.read(self.text, self.zone, now=now())
+        except UnreadableMoment as error:
             self.problem = str(error)
         else:
-            self.held = in_words(held_at(user, self.at), names)
-
-    def _moment(self) -> datetime:
-        if self.zone not in self.zones:
-            raise ValueError(_now("“%(zone)s” is not a time zone like Europe/Paris.") % {"zone": self.zone})
-        try:
-            at = datetime.fromisoformat(self.text)
-            at = at if at.tzinfo else at.replace(tzinfo=ZoneInfo(self.zone))
-            at = at.astimezone(UTC)  # PostgreSQL does not take every offset that Python takes
-        except (ValueError, OverflowError):
-            raise ValueError(_now("“%(text)s” is not a time like 2026-11-22 12:00.") % {"text": self.text}) from None
-        if at > now():
-            raise ValueError(_now("That is still to come."))
-        return at
-
-    @property
-    def told_at(self) -> str:
-        """The moment as it was understood, in the zone asked for and in UTC."""
-        assert self.at is not None
-        return f"{self.at.astimezone(ZoneInfo(self.zone)):%Y-%m-%d %H:%M:%S %Z} ({self.at:%Y-%m-%d %H:%M:%S} UTC)"
+            self.held = in_words(held_at(user, self.moment.at), names)
 
 
 UserAdmin.added_panels.insert(0, timeline_panel)

@@ -1,4 +1,4 @@
-"""Questions about who holds what: the catalogue, how far a change is, and what was held when."""
+"""Questions about who holds what: the catalogue, how far a change is, and what happened to a user."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,9 +6,8 @@ from typing import Any
 
 from django.db import connection
 from django.db.models import Count, QuerySet
-from django.db.models.expressions import RawSQL
 
-from products.models import AccessChange, BulkChange, Product, ProductAccess, SelectionDraft
+from products.models import AccessChange, BulkChange, Product, SelectionDraft
 from users.models import Capability, User
 from users.queries import can
 
@@ -101,45 +100,9 @@ def timeline(user: User) -> QuerySet[AccessChange]:
     return AccessChange.objects.filter(user=user).select_related("change", "actor").order_by("-id")
 
 
-def held_at(user: User, at: datetime) -> list[int]:
-    """Return the ids of the products that a user held at a moment, from the history (rule H3)."""
-    before = AccessChange.objects.filter(user=user, at__lte=at).order_by("-id").values_list("after", flat=True).first()
-    if before is not None:
-        return before
-    after = AccessChange.objects.filter(user=user, at__gt=at).order_by("id").values_list("before", flat=True).first()
-    if after is not None:
-        return after
-    return ProductAccess.objects.values_list("products", flat=True).get(user=user)
-
-
-def holders_at(product: Product, at: datetime) -> QuerySet[User]:
-    """Return the users who held a product at a moment, from the history (rule H3)."""
-    told = """
-        SELECT a.user_id FROM products_productaccess a LEFT JOIN (
-            SELECT DISTINCT ON (user_id) user_id, CASE WHEN at <= %s THEN after ELSE before END AS held
-            FROM products_accesschange
-            ORDER BY user_id, at > %s, CASE WHEN at <= %s THEN -id ELSE id END
-        ) told USING (user_id)
-        WHERE coalesce(told.held, a.products) @> ARRAY[%s]::int[]
-    """
-    return User.objects.filter(id__in=RawSQL(told, [at, at, at, product.pk]))
-
-
 def product_names() -> dict[int, str]:
     """Return the name of every product by id."""
     return dict(Product.objects.order_by("position", "id").values_list("id", "name"))
-
-
-def granted_by(user: User) -> dict[int, AccessChange]:
-    """Return by product id the row of the user's history that granted it last, with its bulk change and actor."""
-    rows = AccessChange.objects.raw(
-        """
-        SELECT DISTINCT ON (product) h.*, product FROM products_accesschange h, unnest(h.after - h.before) AS product
-        WHERE h.user_id = %s ORDER BY product, h.id DESC
-        """,
-        [user.pk],
-    )
-    return {row.product: row for row in rows.prefetch_related("change", "actor")}  # type: ignore[attr-defined]  # a column above
 
 
 def onboarding_fates(change: BulkChange) -> dict[int, dict[str, int]]:

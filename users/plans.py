@@ -23,13 +23,13 @@ LONGEST = "5s"
 
 
 class TookTooLong(Exception):
-    """The question was given up after LONGEST, so that one list cannot hold up the console."""
+    """The question was given up, so that one list cannot hold up the console."""
 
 
 @contextmanager
-def planned(plan: Mapping[str, str]) -> Iterator[None]:
-    """Ask the questions inside with these settings, for no longer than LONGEST each; write nothing. Raises TookTooLong."""
-    settings = {**plan, "statement_timeout": LONGEST}
+def planned(plan: Mapping[str, str], *, longest: str = LONGEST) -> Iterator[None]:
+    """Ask the questions inside with these settings, for no longer than that each; write nothing. Raises TookTooLong."""
+    settings = {**plan, "statement_timeout": longest}
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             calls = ", ".join("set_config(%s, %s, true)" for _name in settings)

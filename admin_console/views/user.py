@@ -27,8 +27,9 @@ from notifications import actions as notifications
 from notifications.models import Notification
 from notifications.queries import letters_of
 from notifications.tasks import ring
+from products.asof import granted_by
 from products.models import AccessChange, BulkChange, Mode, Product
-from products.queries import catalogue, granted_by, timeline
+from products.queries import catalogue, timeline
 from products.selection import Selection
 from users.models import Capability, User
 from users.queries import can, changeable_by, visible_groups, visible_to, with_status

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from products import history, queries
 from products.models import AccessChange, Entitlement, ProductAccess, Seat, Source
-from tests.factories import NOW, change, give, held_by, ids, make_user, product
+from tests.factories import change, give, held_by, ids, make_user, product
 from users.models import Role, User
 
 pytestmark = pytest.mark.django_db
@@ -291,19 +291,3 @@ def test_entitlements_are_read_from_the_sets():
     assert held_by(grace) == {"rescue", "meeting"}
     assert Entitlement.objects.filter(product=product("rescue")).count() == 1
     assert len(set(Entitlement.objects.values_list("id", flat=True))) == 2
-
-
-def test_what_a_user_held_at_any_moment_is_known():
-    admin, grace = make_user(role=Role.ADMIN), make_user()
-    started = timezone.now()
-    change(admin, [grace], "meeting")
-    between = timezone.now()
-    change(admin, [grace], "rescue")
-
-    assert queries.held_at(grace, started) == []
-    assert queries.held_at(grace, between) == ids("meeting")
-    assert queries.held_at(grace, timezone.now()) == ids("rescue")
-    assert queries.held_at(make_user(), NOW) == []
-    assert set(queries.holders_at(product("meeting"), between)) == {grace}
-    assert not queries.holders_at(product("meeting"), started)
-    assert not queries.holders_at(product("meeting"), timezone.now())
