@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications import emails
 from notifications.models import Notification
+from notifications.queries import told_in
 from products.models import AccessChange, Product
 from products.queries import product_names
 
@@ -57,15 +58,21 @@ class Guide:
 
 
 def change_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
-    """Return what each change did to its user, by notification id: read from the entitlement history, in two queries."""
+    """Return what the changes that each email tells of did to its user, by notification id: read from the entitlement history.
+
+    That is from before the first of them to after the last, in three queries.
+    """
+    told = told_in(notifications)
+    tells = {(n.user_id, change): n.id for n in notifications for change in told[n.id]}
     changes = AccessChange.objects.filter(
-        change_id__in={n.about for n in notifications}, user_id__in={n.user_id for n in notifications}
+        change_id__in={change for _user, change in tells}, user_id__in={user for user, _change in tells}
     )
-    spans: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
+    spans: dict[int, tuple[list[int], list[int]]] = {}
     for user, change, before, after in changes.order_by("id").values_list("user_id", "change_id", "before", "after"):
-        # A change may reach a user in several steps: the first one's before, the last one's after.
-        first_before, _after = spans.get((user, change), (before, after))
-        spans[user, change] = first_before, after
+        # A single change too may reach a user in several steps.
+        if letter := tells.get((user, change)):
+            first_before, _after = spans.get(letter, (before, after))
+            spans[letter] = first_before, after
     names = product_names()
 
     def named(ids: set[int]) -> tuple[str, ...]:
@@ -73,7 +80,7 @@ def change_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
 
     facts: dict[int, Hashable] = {}
     for notification in notifications:
-        if span := spans.get((notification.user_id, notification.about)):
+        if span := spans.get(notification.id):
             had, has = set(span[0]), set(span[1])
             facts[notification.id] = ChangeFacts(named(has - had), named(had - has), named(has))
     return facts
