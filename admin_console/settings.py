@@ -203,6 +203,8 @@ MAILERS = {
         },
     }
 }
+# At most so many emails a minute, of all senders together; 0: as many as the server takes.
+EMAIL_RATE = env.number("EMAIL_RATE", 0, least=0)
 _mail_domain = str(urlsplit(CONSOLE_URL).hostname)
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.address(
     "DEFAULT_FROM_EMAIL", f"console@{_mail_domain if ':' not in _mail_domain else 'localhost'}"

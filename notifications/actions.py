@@ -1,35 +1,44 @@
 """What is done with emails: owe them, send what is due, try a failed one again.
 
-Each row tells how far its email came, and every step is recorded before the next one is taken. So whatever dies when, an email
-is sent at least once, and only the one that a dead sender was just handing over can arrive twice (it is flagged).
+Each row tells what became of its email, and a sender notes which one it hands over before it does. So whatever dies when, an
+email is sent at least once, and only the one that a dead sender was just handing over can arrive twice (it is flagged).
 """
 
+import logging
 import random
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.db import connection
-from django.db.models import Q
+from django.db import connection, transaction
+from django.db.models import Q, QuerySet
 from django.utils import translation
 from django.utils.translation import gettext as _
 
-from notifications import emails, outbox, smtp
+from notifications import emails, mail_server, outbox, smtp, suppression
 from notifications.emails import Letter
-from notifications.models import RETRYABLE, Notification, State
+from notifications.models import RETRYABLE, Notification, State, Suppression
 from notifications.outbox import Batch, Fate
 from users.models import Capability, User
 from users.queries import can
 
+logger = logging.getLogger(__name__)
+
 BATCH = 500
-SENDERS = 1  # at once, of the worker's two processes: however many emails wait, a bulk change goes on beside them
-BUDGET = 10.0  # seconds after which a batch starts no further email
+SENDERS = 2  # at once; one while what `makes_way_for` names waits: it goes on beside them, however many emails there are
+BUDGET = 3.0  # seconds after which a batch starts no further email: then what came meanwhile in a lower lane has its turn
 CONNECTIONS = 4  # of one batch
 FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=4)  # of an email that the server deferred
 MOST_ATTEMPTS = 24  # with those waits: about three days
+RETRIED_AT_ONCE = 10_000
+FEW = 5  # emails in a row that the server puts off because it is busy: then it is given no more of the batch
+ENOUGH_TO_MEASURE = 50  # emails in a batch that tell how quickly the server is
+
+# Questions that tell whether other work of the worker's two processes waits; the apps that have such work add theirs.
+makes_way_for: list[Callable[[], bool]] = []
 
 
 def queue(kind: str, source: str, params: Mapping[str, Any], *, anew: bool = False) -> int:
@@ -75,12 +84,41 @@ def queue_message(*, user: User, subject: str, text: str, html: str, now: dateti
 def retry(*, actor: User, ids: Sequence[int], now: datetime) -> int:
     """Queue these emails again, as far as they failed, expired or ended unknown; return how many.
 
-    Raises PermissionDenied. A message whose text is erased stays as it is: it has to be asked for again.
+    Raises PermissionDenied. A message whose text is erased stays as it is: it has to be asked for again. An email that was told
+    in another one is retried with that one.
     """
     if not can(actor, Capability.MANAGE_USERS):
         raise PermissionDenied(_("Your role does not include trying emails again."))
-    found = Notification.objects.filter(~Q(kind=emails.ACCOUNT), id__in=ids, state__in=RETRYABLE)
-    return found.update(state=State.QUEUED, attempts=0, not_before=now)
+    with transaction.atomic():
+        found = Notification.objects.filter(~Q(kind=emails.ACCOUNT), id__in=ids, state__in=RETRYABLE).select_for_update()
+        retried = list(found.order_by("id").values_list("id", "told_by"))
+        leaders = {leader or number for number, leader in retried}
+        again = Notification.objects.filter(id__in=leaders, state__in=RETRYABLE)
+        again.update(state=State.QUEUED, attempts=0, not_before=now)
+        outbox.share_fate(leaders)
+    return len(retried)
+
+
+def retry_all(*, actor: User, found: QuerySet[Notification], now: datetime) -> int:
+    """Queue again what failed among the emails found (`queries.filtered`), at most RETRIED_AT_ONCE of them; return how many.
+
+    Raises PermissionDenied.
+    """
+    failed = found.filter(~Q(kind=emails.ACCOUNT), state__in=RETRYABLE).order_by("id")
+    return retry(actor=actor, ids=list(failed.values_list("id", flat=True)[:RETRIED_AT_ONCE]), now=now)
+
+
+def release(*, actor: User, address: str) -> bool:
+    """Write to a suppressed address again, and forget its failures; return whether it was known. Raises PermissionDenied.
+
+    What failed meanwhile stays failed until it is retried.
+    """
+    if not can(actor, Capability.MANAGE_USERS):
+        raise PermissionDenied(_("Your role does not include releasing addresses."))
+    released, _models = Suppression.objects.filter(address=suppression.normalised(address)).delete()
+    if released:
+        logger.info("address released", extra={"actor": actor.pk, "address": suppression.normalised(address)})
+    return bool(released)
 
 
 def deliver_due(*, now: datetime, limit: int = BATCH) -> bool:
@@ -88,55 +126,131 @@ def deliver_due(*, now: datetime, limit: int = BATCH) -> bool:
 
     No transaction spans a conversation with the mail server. Does nothing while the server is paused or enough others send.
     """
-    with outbox.place_among_senders(SENDERS) as place:
-        if not place or outbox.is_paused(now):
+    with outbox.place_among_senders(_places()) as place:
+        if place is None:
             return False
-        with outbox.claimed(limit, now) as batch:
-            letters = _compose(batch, now)
-            try:
-                _send(batch, letters)
-            except smtp.ServerUnavailableError as error:
-                batch.put_off(error.code, error.words, outbox.pause(error.words, now))
-                return False
-            if batch.sending:
-                outbox.resume()
-        return len(batch.notifications) == limit or len(batch.fates) < len(batch.notifications)
+        outbox.take_over()
+        granted = 0 if mail_server.is_paused(now) else mail_server.take(limit, now)
+        if not granted:
+            return False
+        with outbox.claimed(place, granted, now) as batch:
+            delivery = _Delivery(batch, now)
+            delivery.run()
+        mail_server.give_back(granted - delivery.tried, now)
+    return granted == limit and not delivery.held_up and (batch.size == limit or len(batch.fates) < len(batch.notifications))
 
 
-def _compose(batch: Batch, now: datetime) -> deque[tuple[Notification, Letter]]:
-    """Return what is to be sent, in order; what cannot be sent has failed."""
-    built, letters = emails.build(batch.notifications, now=now), deque[tuple[Notification, Letter]]()
-    for notification in batch.notifications:
-        letter = built[notification.id]
-        if notification.attempts > MOST_ATTEMPTS:
-            batch.fates[notification.id] = Fate(State.EXPIRED, words="Its senders ended without an answer, again and again.")
-        elif isinstance(letter, Letter):
-            letters.append((notification, letter))
+def _places() -> int:
+    return 1 if any(waits() for waits in makes_way_for) else SENDERS
+
+
+class _Delivery:
+    """One batch on its way: composed, handed over, and what was said to it."""
+
+    def __init__(self, batch: Batch, now: datetime) -> None:
+        self._batch, self._now = batch, now
+        self._letters = deque[tuple[Notification, Letter]]()
+        self._known = dict[str, Suppression]()  # what failed before, by address
+        self._took = list[str]()  # addresses of them
+        self.tried = self._throttled = 0
+        self.held_up = False  # by the server: who comes back at once would not get further
+
+    def run(self) -> None:
+        """Send the batch, and remember what it says of the server and of the addresses."""
+        self._compose()
+        started = time.monotonic()
+        try:
+            self._send()
+        except smtp.ServerUnavailableError as error:
+            self.held_up = True
+            if error.code in smtp.THROTTLING:
+                mail_server.slow_down(self._now)
+            self._batch.put_off(error.code, error.words, mail_server.pause(error.words, self._now))
         else:
-            batch.fates[notification.id] = Fate(State.FAILED, words=str(letter))
-    return letters
+            if self.tried:
+                mail_server.resume()
+            self._judge(time.monotonic() - started)
+        if self._took:
+            suppression.forgive(self._took)
 
+    def _compose(self) -> None:
+        """Put in order what is to be sent; what cannot be sent has failed."""
+        batch = self._batch
+        built = emails.build(batch.notifications, now=self._now) if batch.notifications else {}
+        self._known = suppression.known([letter.to for letter in built.values() if isinstance(letter, Letter)])
+        for notification in batch.notifications:
+            letter = built[notification.id]
+            if notification.attempts > MOST_ATTEMPTS:
+                batch.decide(notification, Fate(State.EXPIRED, words="Its senders ended without an answer, again and again."))
+            elif not isinstance(letter, Letter):
+                batch.decide(notification, Fate(State.FAILED, words=str(letter)))
+            elif (failed := self._known.get(suppression.normalised(letter.to))) and suppression.forbids(failed, notification):
+                batch.decide(notification, Fate(State.FAILED, words=suppression.words_for(failed)))
+            else:
+                self._letters.append((notification, letter))
+        if batch.notifications:
+            batch.prepare({notification.id: letter for notification, letter in self._letters})
 
-def _send(batch: Batch, letters: deque[tuple[Notification, Letter]]) -> None:
-    """Send the letters over one connection, or a few when it breaks. Raises ServerUnavailableError; then the rest has no fate."""
-    until, words = float("inf"), ""
-    for _connection in range(CONNECTIONS):
-        if not letters or time.monotonic() > until:
-            return
-        with smtp.connected() as server:
-            until = min(until, time.monotonic() + BUDGET)
-            while letters and time.monotonic() < until and server.sock is not None:
-                notification, letter = letters.popleft()
-                if not batch.intend(notification, letter):
-                    return
+    def _send(self) -> None:
+        """Send over one connection, or a few when it breaks. Raises ServerUnavailableError; then the rest has no fate."""
+        until, words = float("inf"), ""
+        for _connection in range(CONNECTIONS):
+            if not self._letters or time.monotonic() > until or self.held_up:
+                return
+            with smtp.connected() as server:
+                until = min(until, time.monotonic() + BUDGET)
                 try:
-                    batch.fates[notification.id] = _fate(notification, smtp.send(server, letter))
+                    if not self._talk(server, until):
+                        return
                 except smtp.ConnectionLostError as error:
-                    batch.fates[notification.id] = _fate_when_lost(notification, error)
                     words = error.words
-                    break
-    if letters and words:
-        raise smtp.ServerUnavailableError(words)
+        if self._letters and words:
+            raise smtp.ServerUnavailableError(words)
+
+    def _talk(self, server: smtp.Conversation, until: float) -> bool:
+        """Send until all is sent, time is up, or the server asks to slow down; return whether the claim is still ours."""
+        letters = self._letters
+        while letters and server.is_open and not self.held_up and (server.has_announced or time.monotonic() < until):
+            notification, letter = letters.popleft()
+            self.tried += 1
+            try:
+                answer = server.offer(letter)
+                if answer is None:
+                    if not self._batch.intend(notification):
+                        return False
+                    answer = server.hand_over(letter, letters[0][1] if letters and time.monotonic() < until else None)
+            except smtp.ConnectionLostError as error:
+                self._batch.decide(notification, _fate_when_lost(notification, error))
+                raise
+            self._batch.decide(notification, _fate(notification, answer))
+            self._learn(letter.to, answer)
+        return True
+
+    def _learn(self, address: str, answer: smtp.Answer) -> None:
+        """Remember what an answer says of the address, and whether the server asks to slow down."""
+        if answer.accepted:
+            if self._known and suppression.normalised(address) in self._known:
+                self._took.append(address)
+        elif answer.refused:
+            if answer.about_address and suppression.is_hard(answer.words):
+                reason = f"{answer.code} {answer.words}".strip()
+                suppression.note_failure(address, reason=reason, source=Suppression.Source.REFUSED, now=self._now)
+        elif answer.throttles:
+            self._throttled += 1
+            self.held_up = self._throttled >= FEW and self._asks_to_slow_down
+
+    @property
+    def _asks_to_slow_down(self) -> bool:
+        # A single full mailbox among hundreds does not.
+        return self._throttled * 20 >= max(self.tried, 1)
+
+    def _judge(self, seconds: float) -> None:
+        """Remember how quickly the server took the batch, and to slow down if it asked for that."""
+        sent = sum(1 for fate in self._batch.fates.values() if fate.state == State.SENT)
+        if self._throttled and self._asks_to_slow_down:
+            mail_server.slow_down(self._now, speed=max(sent, 1) * 60 / max(seconds, 1))
+        elif sent >= ENOUGH_TO_MEASURE:
+            mail_server.note_speed(sent, seconds)
 
 
 def _fate(notification: Notification, answer: smtp.Answer) -> Fate:

@@ -40,6 +40,7 @@ class Kind:
     lane: int
     template: str
     facts: Facts
+    merges: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Letter:
     subject: str
     message_id: str
     content: bytes
+    version: int = 0
 
 
 class UnsendableError(Exception):
@@ -61,13 +63,13 @@ class UnsendableError(Exception):
 KINDS: dict[str, Kind] = {}
 
 
-def register(name: str, *, lane: int, template: str, facts: Facts) -> None:
+def register(name: str, *, lane: int, template: str, facts: Facts, merges: bool = False) -> None:
     """Make a kind known. Of what waits, a lower lane goes first.
 
     `facts` is called once per batch with its notifications of this kind and returns, by notification id, what the template gets
     as `facts`: a hashable value, for who has equal facts and language gets the same letter.
     """
-    KINDS[name] = Kind(name, lane, template, facts)
+    KINDS[name] = Kind(name, lane, template, facts, merges)
 
 
 # What cannot be composed again is stored with the notification (a password reset holds a secret of the moment).

@@ -17,11 +17,10 @@ from django.utils.translation import gettext_lazy as _
 
 
 class State(models.TextChoices):
-    """The fate of an email. The first four are open, the others final (a failed one can be retried)."""
+    """The fate of an email. The first three are open, the others final (a failed one can be retried)."""
 
     QUEUED = "QUEUED", _("Queued")
-    CLAIMED = "CLAIMED", _("Being sent")  # a sender has it, until its lease ends
-    SENDING = "SENDING", _("Talking to the server")  # the one of its batch that may have gone out if the sender dies now
+    CLAIMED = "CLAIMED", _("Being sent")  # a sender has it: it is in a Claim
     DEFERRED = "DEFERRED", _("Deferred")
     SENT = "SENT", _("Sent")
     FAILED = "FAILED", _("Failed")
@@ -29,7 +28,7 @@ class State(models.TextChoices):
     EXPIRED = "EXPIRED", _("Expired")  # the server kept deferring it
 
 
-OPEN = (State.QUEUED, State.CLAIMED, State.SENDING, State.DEFERRED)
+OPEN = (State.QUEUED, State.CLAIMED, State.DEFERRED)
 RETRYABLE = (State.FAILED, State.UNKNOWN, State.EXPIRED)
 
 
@@ -54,7 +53,7 @@ class Notification(models.Model):
     lane = models.PositiveSmallIntegerField()  # what waits in a lower lane goes first
     state = models.CharField(_("state"), max_length=8, choices=State, default=State.QUEUED, db_default=State.QUEUED)
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0, db_default=0)  # counted when claimed
-    # The next try; while claimed, the end of the lease, which also tells one claim from the next.
+    # The next try; while claimed, the end of the lease.
     not_before = models.DateTimeField(_("next try"), default=timezone.now, db_default=Now())
     possible_duplicate = models.BooleanField(_("possible duplicate"), default=False, db_default=False)
     owed_at = models.DateTimeField(_("owed since"), default=timezone.now, db_default=Now())
@@ -69,7 +68,7 @@ class Notification(models.Model):
     last_words = models.TextField(_("the server's last words"), default="", db_default="")
     # Kept in the row until sent, for what cannot be composed again: {"subject", "text", "html"}.
     message = models.JSONField(null=True, editable=False)
-    # The email that told this one's content too.
+    # The email that tells this one's content too; whatever becomes of that one is written here as well.
     told_by = models.ForeignKey("self", on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, null=True)
 
     class Meta:
@@ -95,14 +94,59 @@ class Notification(models.Model):
         return self.state in OPEN
 
 
+class Claim(models.Model):
+    """A batch of emails that a sender has, there until it has settled their fates; a dead sender's is taken over.
+
+    Everything the sender has to note between two emails is one number, `sending`: the one it is handing over. By then each
+    email before it in `ids` was accepted, unless its row already says otherwise.
+    """
+
+    place = models.PositiveSmallIntegerField()  # the sender's: its session holds the lock of this number as long as it lives
+    ends_at = models.DateTimeField()  # the lease, for a sender that lives and does nothing
+    ids = ArrayField(models.BigIntegerField())  # in the order of sending
+    sending = models.BigIntegerField(null=True)
+    letters = models.JSONField(null=True)  # by id: to, language, subject, Message-ID, version
+
+
+class Suppression(models.Model):
+    """An address that failed for good, and once it did so twice is written to no more, until an admin releases it."""
+
+    class Source(models.TextChoices):
+        REFUSED = "REFUSED", _("The mail server refused it")
+        BOUNCED = "BOUNCED", _("An email came back")
+        COMPLAINED = "COMPLAINED", _("The reader complained of spam")
+
+    address = models.TextField(_("address"), primary_key=True)  # in small letters, as a mail server is told it
+    failures = models.PositiveIntegerField(_("failures"), default=1)
+    reason = models.TextField(_("reason"))  # what was said the last time
+    source = models.CharField(_("source"), max_length=10, choices=Source)
+    failed_at = models.DateTimeField(_("last failure"))
+    since = models.DateTimeField(_("suppressed since"), null=True)  # null: it failed once, and is still written to
+
+    class Meta:
+        indexes = [models.Index(fields=["-since"], condition=Q(since__isnull=False), name="suppressed_addresses")]
+
+    def __str__(self) -> str:
+        return self.address
+
+
 class MailServer(models.Model):
-    """What we know of the mail server, as one row: while it cannot be reached, nobody tries before `next_try_at`."""
+    """What we know of the mail server, as one row: whether it is away, and how many emails it takes. Rates are per minute."""
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    # While it cannot be reached, nobody tries before `next_try_at`.
     down_since = models.DateTimeField(null=True)
     failures = models.PositiveIntegerField(default=0)
     next_try_at = models.DateTimeField(null=True)
     last_words = models.TextField(default="")
+    # It asked to slow down: from that rate to this one; since then the rate grows again (notifications/mail_server.py).
+    slowed_at = models.DateTimeField(null=True)
+    slowed_from = models.FloatField(null=True)
+    slowed_to = models.FloatField(null=True)
+    # How many emails may go at once while the rate is limited, at that moment; more come with time.
+    allowance = models.FloatField(default=0, db_default=0)
+    allowance_at = models.DateTimeField(null=True)
+    speed = models.FloatField(null=True)  # of one sender, lately
 
     class Meta:
         constraints = [models.CheckConstraint(condition=Q(id=1), name="there_is_one_mail_server")]

@@ -1,23 +1,26 @@
-"""The outbox as senders see it: claim a batch by a lease, record each step, settle. Used by `actions.deliver_due` only.
+"""The outbox as senders see it: claim a batch, record each step, settle. Used by `actions.deliver_due` only.
+
+A sender takes a place, which is a lock of its database session, so a dead sender's place is free at once. It writes into a Claim
+what it claims, and before it hands over an email the number of that one. Whoever finds the claim of a dead sender knows from that
+number which emails were accepted, which were not tried, and which one may or may not have gone out.
 
 Leases and waits go by the database's clock, whatever the senders' clocks say.
 """
 
 import contextlib
-import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from notifications.emails import KINDS, Letter
-from notifications.models import MailServer, Notification, State
+from notifications.models import Claim, Notification, State
 
 LEASE = timedelta(seconds=60)  # longer than a task may run
 PATIENCE = 15.0  # seconds for which a sender waits for a database that went away
-FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(seconds=60)
+TELL_EVERY = 1.0  # seconds after which fates are recorded before the batch ends
 
 
 @dataclass(frozen=True)
@@ -36,39 +39,47 @@ class Fate:
 class Batch:
     """The emails that a sender claimed, and what became of them so far."""
 
-    notifications: list[Notification]
+    claim: int
+    size: int  # how many were claimed
+    notifications: list[Notification]  # those to send: others may be told by them
+    leads: set[int] = field(default_factory=set)  # those that others are told by
     fates: dict[int, Fate] = field(default_factory=dict)
-    sending: int | None = None  # the one whose row says SENDING
+    sending: Notification | None = None  # the one whose content is handed over
+    _letters: Mapping[int, Letter] = field(default_factory=dict)
+    _unrecorded: dict[int, Fate] = field(default_factory=dict)
+    _recorded_at: float = field(default_factory=time.monotonic)
 
-    @property
-    def lease(self) -> datetime | None:
-        return self.notifications[0].not_before if self.notifications else None
-
-    def intend(self, notification: Notification, letter: Letter) -> bool:
-        """Record the fate of the email before, and that this one goes out now; return False when the lease is lost.
-
-        Does not wait for the disk: an end of any process of the console loses nothing of it, and `settle` is for the rest.
-        """
+    def prepare(self, letters: Mapping[int, Letter]) -> None:
+        """Record what has a fate already, and what is to be sent: to whom, under which subject and Message-ID."""
+        self._letters = letters
+        self._record()
+        described = {str(number): _description(letter) for number, letter in letters.items()}
+        Claim.objects.filter(id=self.claim).update(letters=described)
         with connection.cursor() as cursor:
-            cursor.execute(
-                _INTEND,
-                {
-                    **_as_lists({number: fate for number, fate in self.fates.items() if number == self.sending}),
-                    "lease": self.lease,
-                    "id": notification.id,
-                    "to": letter.to,
-                    "language": letter.language,
-                    "subject": letter.subject,
-                    "message_id": letter.message_id,
-                },
-            )
-            self.sending = notification.id if cursor.rowcount else None
+            # Until the batch is settled no commit waits for the disk: the end of any process of ours loses nothing by that.
+            cursor.execute("SET synchronous_commit = off")
+
+    def intend(self, notification: Notification) -> bool:
+        """Record that the content of this email goes out now, after all fates so far; return False when the claim is lost."""
+        overdue = time.monotonic() - self._recorded_at > TELL_EVERY
+        # All before this one count as accepted, so any other fate is recorded first.
+        if overdue or any(fate.state != State.SENT for fate in self._unrecorded.values()):
+            self._record()
+        # Once for each email: Django's own cursor would have it parsed and planned anew each time.
+        with connection.wrap_database_errors:
+            done = connection.connection.execute(_INTEND, [notification.id, self.claim], prepare=True)
+        self.sending = notification if done.rowcount else None
         return self.sending is not None
+
+    def decide(self, notification: Notification, fate: Fate) -> None:
+        """Take note of what became of an email."""
+        self.fates[notification.id] = self._unrecorded[notification.id] = fate
 
     def put_off(self, code: int | None, words: str, wait: timedelta) -> None:
         """Let every email that has no fate yet wait: the server is not available."""
         for notification in self.notifications:
-            self.fates.setdefault(notification.id, Fate(State.DEFERRED, code, words, wait, counts=False))
+            if notification.id not in self.fates:
+                self.decide(notification, Fate(State.DEFERRED, code, words, wait, counts=False))
 
     def settle(self) -> None:
         """Record every fate for good and give back what was not tried.
@@ -76,13 +87,15 @@ class Batch:
         What a crash of the database made it forget is told again: we wait for its return.
         """
         until = time.monotonic() + PATIENCE
-        # The one being sent without a known fate stays as it is: its lease ends, and it counts as a possible duplicate.
-        untried = [n.id for n in self.notifications if n.id != self.sending]
-        fates = {**dict.fromkeys(untried, Fate(State.QUEUED, counts=False)), **self.fates}
-        while fates:
+        if self.sending and self.sending.id not in self.fates:
+            self.decide(self.sending, ambiguous(self.sending))
+        untried = dict.fromkeys((n.id for n in self.notifications), Fate(State.QUEUED, counts=False))
+        while True:
             try:
-                with connection.cursor() as cursor:
-                    cursor.execute(_SETTLE, {**_as_lists(fates), "lease": self.lease})
+                with transaction.atomic(), connection.cursor() as cursor:
+                    cursor.execute("RESET synchronous_commit")
+                    if Claim.objects.filter(id=self.claim).delete()[0]:
+                        self._write(untried | self.fates)
                 return
             except (OperationalError, InterfaceError):
                 if connection.in_atomic_block or time.monotonic() > until:
@@ -90,26 +103,78 @@ class Batch:
                 connection.close()
                 time.sleep(0.5)
 
+    def _record(self) -> None:
+        """Record the fates that are not recorded yet, unless the claim is lost."""
+        with transaction.atomic():
+            if self._unrecorded and Claim.objects.select_for_update().filter(id=self.claim).values_list("id"):
+                self._write(self._unrecorded)
+        self._unrecorded, self._recorded_at = {}, time.monotonic()
+
+    def _write(self, fates: Mapping[int, Fate]) -> None:
+        empty: list[object] = [None] * len(DESCRIBED)
+        letters = [_description(self._letters[number]) if number in self._letters else empty for number in fates]
+        with connection.cursor() as cursor:
+            cursor.execute(
+                _WRITE,
+                {
+                    "ids": list(fates),
+                    "states": [fate.state.value for fate in fates.values()],
+                    "codes": [fate.code for fate in fates.values()],
+                    "words": [fate.words for fate in fates.values()],
+                    "waits": [fate.wait for fate in fates.values()],
+                    "duplicates": [fate.possible_duplicate for fate in fates.values()],
+                    "counts": [fate.counts for fate in fates.values()],
+                    **{name: [letter[n] for letter in letters] for n, name in enumerate(DESCRIBED)},
+                },
+            )
+        share_fate(self.leads & fates.keys())
+
+
+def ambiguous(notification: Notification) -> Fate:
+    """Return the fate of an email that may have gone out: it is sent once more, with its Message-ID, and only once."""
+    state = State.UNKNOWN if notification.possible_duplicate else State.QUEUED
+    return Fate(state, words="Its sender ended while it handed this over.", possible_duplicate=True)
+
 
 @contextlib.contextmanager
-def claimed(limit: int, now: datetime) -> Iterator[Batch]:
+def claimed(place: int, limit: int, now: datetime) -> Iterator[Batch]:
     """Yield the next batch of what is due, lower lanes first, with its attempts counted; settle it at the end.
 
-    A claim whose lease ended is due again. If its email was just being sent, it may have arrived: it is flagged and sent once
-    more, and becomes UNKNOWN when that happens again.
+    Where several emails of a user wait that may be told as one, the batch has one that tells of all.
     """
-    lanes = sorted({kind.lane for kind in KINDS.values()})
-    found = list(Notification.objects.raw(_CLAIM, {"lanes": lanes, "now": now, "limit": limit, "lease": LEASE}))
-    batch = Batch(sorted((n for n in found if n.state == State.CLAIMED), key=lambda n: (n.lane, n.id)))
+    with transaction.atomic():
+        lanes = sorted({kind.lane for kind in KINDS.values()})
+        asked = {"lanes": lanes, "now": now, "limit": limit, "lease": LEASE, "place": place}
+        found = list(Notification.objects.raw(_CLAIM, asked))
+        batch = Batch(found[0].claim_id if found else 0, len(found), found)  # type: ignore[attr-defined]
+        _gather(batch)
     try:
         yield batch
     finally:
-        batch.settle()
+        if found:
+            batch.settle()
+
+
+def take_over() -> None:
+    """Settle what dead senders had claimed: their places are free, or their leases have ended.
+
+    What was accepted is sent, what was not tried waits again. The one that was being handed over is flagged and sent once more,
+    or ends UNKNOWN when that happened before.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        # In one statement the claims, as their senders left them; in the next what they tell of the emails.
+        cursor.execute(
+            "DELETE FROM notifications_claim WHERE ends_at <= statement_timestamp() "
+            "OR pg_try_advisory_xact_lock(hashtext('notifications_sender'), place) RETURNING ids, sending, letters"
+        )
+        for ids, sending, letters in cursor.fetchall():
+            cursor.execute(_TAKE_OVER, {"ids": ids, "sending": sending, "letters": letters})
+            share_fate(set(ids))
 
 
 @contextlib.contextmanager
-def place_among_senders(places: int) -> Iterator[bool]:
-    """Yield whether there is a place for one more sender; a sender that dies loses its own with its connection."""
+def place_among_senders(places: int) -> Iterator[int | None]:
+    """Yield a place for one more sender, or None; a sender that dies loses its own with its connection."""
     with connection.cursor() as cursor:
         taken = None
         for place in range(places):
@@ -118,64 +183,91 @@ def place_among_senders(places: int) -> Iterator[bool]:
                 taken = place
                 break
     try:
-        yield taken is not None
+        yield taken
     finally:
         if taken is not None:
             with contextlib.suppress(OperationalError, InterfaceError), connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_unlock(hashtext('notifications_sender'), %s)", [taken])
 
 
-def is_paused(now: datetime) -> bool:
-    """Return whether nobody is to try the mail server now, because it was not available a moment ago."""
-    return MailServer.objects.filter(next_try_at__gt=now).exists()
+def share_fate(leaders: set[int]) -> None:
+    """Let the emails that are told by these share their fate."""
+    if leaders:
+        with connection.cursor() as cursor:
+            cursor.execute(_SHARE, [list(leaders)])
 
 
-def pause(words: str, now: datetime) -> timedelta:
-    """Remember that the mail server is not available; return how long everybody waits, longer each time."""
-    server, _new = MailServer.objects.get_or_create(id=1)
-    wait: timedelta = min(FIRST_PAUSE * 2 ** min(server.failures, 10), LONGEST_PAUSE) * random.uniform(0.8, 1.2)  # noqa: S311
-    server.down_since = server.down_since or now
-    server.failures, server.next_try_at, server.last_words = server.failures + 1, now + wait, words
-    server.save()
-    return wait
+def _gather(batch: Batch) -> None:
+    """Find the waiting emails that those of the batch can tell too, and take them out of it.
+
+    What may have gone out already stays as it was: it tells what it told, and nothing is added to it.
+    """
+    merging = [n for n in batch.notifications if (kind := KINDS.get(n.kind)) and kind.merges]
+    if not merging:
+        return
+    fixed = {n.id for n in merging if n.possible_duplicate}
+    leaders = {(n.user_id, n.kind): n.id for n in merging if n.id not in fixed}  # of several, the newest
+    told_by = {n.id: leaders[n.user_id, n.kind] for n in merging if n.id not in fixed and n.id not in leaders.values()}
+    with connection.cursor() as cursor:
+        cursor.execute(_WAITING, [[n.user_id for n in merging], [n.kind for n in merging]])
+        for number, user, kind, is_fixed, leader in cursor.fetchall():
+            if leader in fixed:
+                batch.leads.add(leader)
+            elif not is_fixed and (user, kind) in leaders:
+                told_by[number] = leaders[user, kind]
+        if told_by:
+            cursor.execute(_TELL, [list(told_by), list(told_by.values())])
+    batch.leads |= set(told_by.values())
+    batch.notifications = [n for n in batch.notifications if n.id not in told_by]
+    share_fate(batch.leads)
 
 
-def resume() -> None:
-    """Remember that the mail server works."""
-    MailServer.objects.filter(down_since__isnull=False).update(down_since=None, failures=0, next_try_at=None)
+def _description(letter: Letter) -> list[object]:
+    return [letter.to, letter.language, letter.subject, letter.message_id, letter.version]
 
 
-def _as_lists(fates: dict[int, Fate]) -> dict[str, list[object]]:
-    return {
-        "ids": list(fates),
-        "states": [fate.state.value for fate in fates.values()],
-        "codes": [fate.code for fate in fates.values()],
-        "words": [fate.words for fate in fates.values()],
-        "waits": [fate.wait for fate in fates.values()],
-        "duplicates": [fate.possible_duplicate for fate in fates.values()],
-        "counts": [fate.counts for fate in fates.values()],
-    }
+DESCRIBED = ("to", "language", "subject", "message_id", "version")
 
-
-# One scan of the index per lane, which ends as soon as there are enough. The lease's end serves as the claim's name.
+# One scan of the index per lane, which ends as soon as there are enough.
 _CLAIM = """
-UPDATE notifications_notification n SET
-    attempts = n.attempts + 1,
-    not_before = statement_timestamp() + %(lease)s,
-    state = CASE WHEN n.state = 'SENDING' AND n.possible_duplicate THEN 'UNKNOWN' ELSE 'CLAIMED' END,
-    possible_duplicate = n.possible_duplicate OR n.state = 'SENDING'
-WHERE n.id = ANY (ARRAY(
-    SELECT due.id FROM unnest(%(lanes)s::smallint[]) lanes (lane) CROSS JOIN LATERAL (
-        SELECT o.id FROM notifications_notification o
-        WHERE o.lane = lanes.lane AND o.state IN ('QUEUED', 'CLAIMED', 'SENDING', 'DEFERRED')
-            AND o.not_before <= greatest(%(now)s, statement_timestamp())
-            AND (o.state IN ('QUEUED', 'DEFERRED') OR o.not_before <= statement_timestamp())
-        ORDER BY o.not_before, o.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-    ) due LIMIT %(limit)s
-)) RETURNING n.*
+WITH taken AS (
+    UPDATE notifications_notification n SET
+        attempts = n.attempts + 1, not_before = statement_timestamp() + %(lease)s, state = 'CLAIMED'
+    WHERE n.id = ANY (ARRAY(
+        SELECT due.id FROM unnest(%(lanes)s::smallint[]) lanes (lane) CROSS JOIN LATERAL (
+            SELECT o.id FROM notifications_notification o
+            WHERE o.lane = lanes.lane AND o.state IN ('QUEUED', 'DEFERRED') AND o.told_by_id IS NULL
+                AND o.not_before <= greatest(%(now)s, statement_timestamp())
+            ORDER BY o.not_before, o.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+        ) due LIMIT %(limit)s
+    )) RETURNING n.*
+), claim AS (
+    INSERT INTO notifications_claim (place, ends_at, ids)
+    SELECT %(place)s, statement_timestamp() + %(lease)s, array_agg(id ORDER BY lane, id) FROM taken HAVING count(*) > 0
+    RETURNING id
+)
+SELECT taken.*, claim.id AS claim_id FROM taken, claim ORDER BY lane, id
 """
-
-_RECORD = """
+_WAITING = """
+SELECT o.id, o.user_id, o.kind, o.possible_duplicate, o.told_by_id
+FROM (SELECT DISTINCT * FROM unnest(%s::int[], %s::text[])) mine (user_id, kind)
+JOIN notifications_notification o ON o.user_id = mine.user_id AND o.kind = mine.kind
+WHERE o.state IN ('QUEUED', 'DEFERRED') FOR UPDATE OF o SKIP LOCKED
+"""
+_TELL = """
+UPDATE notifications_notification n SET told_by_id = told.leader FROM unnest(%s::bigint[], %s::bigint[]) told (id, leader)
+WHERE n.id = told.id
+"""
+_SHARE = """
+UPDATE notifications_notification n SET
+    state = l.state, attempts = l.attempts, not_before = l.not_before, possible_duplicate = l.possible_duplicate,
+    sent_at = l.sent_at, last_code = l.last_code, last_words = l.last_words,
+    to_address = l.to_address, language = l.language, subject = l.subject, message_id = l.message_id, version = l.version
+FROM notifications_notification l
+WHERE l.id = ANY(%s) AND n.user_id = l.user_id AND n.kind = l.kind AND n.told_by_id = l.id
+"""
+_INTEND = "UPDATE notifications_claim SET sending = %s WHERE id = %s"
+_WRITE = """
 UPDATE notifications_notification n SET
     state = f.state,
     attempts = n.attempts - CASE WHEN f.counts THEN 0 ELSE 1 END,
@@ -183,17 +275,39 @@ UPDATE notifications_notification n SET
     possible_duplicate = n.possible_duplicate OR f.possible_duplicate,
     sent_at = CASE WHEN f.state = 'SENT' THEN statement_timestamp() END,
     last_code = CASE WHEN f.state = 'QUEUED' THEN n.last_code ELSE f.code END,
-    last_words = CASE WHEN f.state = 'QUEUED' THEN n.last_words ELSE f.words END,
-    message = CASE WHEN f.state IN ('QUEUED', 'DEFERRED') THEN n.message END
+    last_words = CASE WHEN f.state = 'QUEUED' AND f.words = '' THEN n.last_words ELSE f.words END,
+    message = CASE WHEN f.state IN ('QUEUED', 'DEFERRED') THEN n.message END,
+    to_address = coalesce(f.to_address, n.to_address), language = coalesce(f.language, n.language),
+    subject = coalesce(f.subject, n.subject), message_id = coalesce(f.message_id, n.message_id),
+    version = coalesce(f.version, n.version)
 FROM unnest(%(ids)s::bigint[], %(states)s::text[], %(codes)s::smallint[], %(words)s::text[], %(waits)s::interval[],
-    %(duplicates)s::boolean[], %(counts)s::boolean[]) f (id, state, code, words, wait, possible_duplicate, counts)
-WHERE n.id = f.id AND n.state IN ('CLAIMED', 'SENDING') AND n.not_before = %(lease)s
+    %(duplicates)s::boolean[], %(counts)s::boolean[],
+    %(to)s::text[], %(language)s::text[], %(subject)s::text[], %(message_id)s::text[], %(version)s::int[]
+) f (id, state, code, words, wait, possible_duplicate, counts, to_address, language, subject, message_id, version)
+WHERE n.id = f.id AND n.state = 'CLAIMED'
 """
-_SETTLE = _RECORD
-_INTEND = f"""
-WITH before AS ({_RECORD})
+# A sender that ended before it had anything to send may have ended by what it claimed: that counts as an attempt.
+_TAKE_OVER = """
 UPDATE notifications_notification n SET
-    state = 'SENDING', to_address = %(to)s, language = %(language)s, subject = %(subject)s, message_id = %(message_id)s
-FROM (SELECT set_config('synchronous_commit', 'off', true)) without_waiting
-WHERE n.id = %(id)s AND n.state = 'CLAIMED' AND n.not_before = %(lease)s
+    state = CASE
+        WHEN claim.n < claim.at THEN 'SENT' WHEN claim.n = claim.at AND n.possible_duplicate THEN 'UNKNOWN' ELSE 'QUEUED'
+    END,
+    attempts = n.attempts - CASE WHEN claim.n > claim.at THEN 1 ELSE 0 END,
+    not_before = statement_timestamp(),
+    possible_duplicate = n.possible_duplicate OR claim.n IS NOT DISTINCT FROM claim.at,
+    sent_at = CASE WHEN claim.n < claim.at THEN statement_timestamp() END,
+    last_words = CASE
+        WHEN claim.n < claim.at THEN 'Accepted; in what words is lost with its sender.'
+        WHEN claim.n = claim.at THEN 'Its sender ended while it handed this over.'
+        ELSE n.last_words
+    END,
+    message = CASE WHEN claim.n >= claim.at OR claim.at IS NULL THEN n.message END,
+    to_address = coalesce(claim.letter ->> 0, n.to_address), language = coalesce(claim.letter ->> 1, n.language),
+    subject = coalesce(claim.letter ->> 2, n.subject), message_id = coalesce(claim.letter ->> 3, n.message_id),
+    version = coalesce((claim.letter ->> 4)::int, n.version)
+FROM (
+    SELECT id, n, array_position(%(ids)s::bigint[], %(sending)s::bigint) AS at, %(letters)s::jsonb -> id::text AS letter
+    FROM unnest(%(ids)s::bigint[]) WITH ORDINALITY ids (id, n)
+) claim
+WHERE n.id = claim.id AND n.state = 'CLAIMED' AND n.told_by_id IS NULL
 """

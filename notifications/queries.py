@@ -1,12 +1,13 @@
 """Questions about emails: what waits and why, and what became of those of a user or of a bulk change."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Count, Min, Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models import Count, Min, QuerySet
 
-from notifications.models import OPEN, MailServer, Notification, SinkMessage, State
+from notifications import mail_server
+from notifications.models import OPEN, Claim, MailServer, Notification, SinkMessage, State
 from users.models import Capability, User
 from users.queries import can
 
@@ -46,16 +47,27 @@ def backlog(now: datetime) -> Backlog:
 
 
 def is_due(now: datetime) -> bool:
-    """Return whether an email could be sent now, or its sender died; not while the mail server is paused."""
-    if MailServer.objects.filter(next_try_at__gt=now).exists():
+    """Return whether an email could be sent now, or its sender perhaps died; not while the mail server is paused."""
+    if mail_server.is_paused(now):
         return False
-    waiting = Q(state__in=(State.QUEUED, State.DEFERRED), not_before__lte=now)
-    return bool(_open().filter(waiting | Q(not_before__lte=Now())).values_list("id")[:1])
+    waiting = _open().filter(state__in=(State.QUEUED, State.DEFERRED), not_before__lte=now, told_by=None)
+    return bool(waiting.values_list("id")[:1]) or Claim.objects.exists()
 
 
 def _open() -> QuerySet[Notification]:
     # In the order of their index, or all that was ever sent would be read to find them.
     return Notification.objects.filter(state__in=OPEN).order_by("lane", "not_before", "id")
+
+
+def told_in(notifications: Sequence[Notification]) -> dict[int, list[int]]:
+    """Return, by the id of each email, what it tells of (`about`): its own, and that of the ones told by it; in one query."""
+    told = {n.id: [n.about] for n in notifications}
+    # By the index of who is owed what; there is none of what is told by what.
+    users, kinds = {n.user_id for n in notifications}, {n.kind for n in notifications}
+    others = Notification.objects.filter(user_id__in=users, kind__in=kinds, told_by__in=told)
+    for leader, about in others.values_list("told_by", "about"):
+        told[leader].append(about)
+    return told
 
 
 def letters_of(user: User) -> QuerySet[Notification]:

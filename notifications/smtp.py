@@ -1,6 +1,8 @@
 """The conversation with the mail server, told apart as finely as an outbox needs: whose fault, and may it have gone out?
 
 `smtplib.sendmail` cannot say whether a connection was lost before or after the end of the message, so the steps are taken here.
+Where the server offers it (RFC 2920), the next email is announced in one go with the content of the one before: one way there and
+back for each. A content is handed over only after the caller agreed to it, so never two are under way.
 """
 
 import contextlib
@@ -8,11 +10,14 @@ import smtplib
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from django.core.mail import mailers
 
 from notifications.emails import Letter
+
+THROTTLING = frozenset({421, 450, 451, 454})
+LONGEST_LINE = 8_192
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,7 @@ class Answer:
 
     code: int
     words: str
+    about_address: bool = False  # said when it was told the recipient
 
     @property
     def accepted(self) -> bool:
@@ -30,6 +36,11 @@ class Answer:
     def refused(self) -> bool:
         """Whether asking again is pointless."""
         return self.code >= 500
+
+    @property
+    def throttles(self) -> bool:
+        """Whether it may ask us to slow down."""
+        return self.code in THROTTLING
 
 
 class ServerUnavailableError(Exception):
@@ -48,8 +59,119 @@ class ConnectionLostError(Exception):
         self.words, self.unclear = words, unclear
 
 
+class Conversation:
+    """An open connection to the mail server: for each email `offer` it, then `hand_over` its content."""
+
+    def __init__(self, server: smtplib.SMTP) -> None:
+        assert server.sock is not None
+        self._server, self._socket = server, server.sock
+        self._replies: BinaryIO = server.file or server.sock.makefile("rb")  # type: ignore[attr-defined]
+        server.file = self._replies  # type: ignore[attr-defined]
+        self._pipelining = server.has_extn("pipelining")
+        self._announced: Letter | None = None  # with the content before it; its replies are still to come
+        self._expects_content = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can still be used."""
+        return self._server.sock is not None
+
+    @property
+    def has_announced(self) -> bool:
+        """Whether the email that follows is announced already."""
+        return self._announced is not None
+
+    def offer(self, letter: Letter) -> Answer | None:
+        """Announce an email; return None when the server waits for its content, else why it does not.
+
+        Raises ServerUnavailableError or ConnectionLostError.
+        """
+        try:
+            answers = self._announce(letter)
+            refusal = next((answer for answer in answers if not (answer.accepted or answer.code == 354)), None)
+            self._expects_content = answers[-1].code == 354
+            if refusal is None:
+                return None
+            if refusal is answers[0]:  # That is about us, not about the reader.
+                raise ServerUnavailableError(refusal.words, refusal.code)
+            self._start_over()
+            return refusal
+        except OSError as error:
+            raise self._lost(error, unclear=False) from error
+
+    def hand_over(self, letter: Letter, following: Letter | None = None) -> Answer:
+        """Give the content of the email just offered, and announce the one that surely follows; return the server's answer.
+
+        Raises ServerUnavailableError or ConnectionLostError.
+        """
+        content = _dotted(letter.content) + b".\r\n"
+        ahead = following if self._pipelining else None
+        data = memoryview(content + (b"".join(_envelope(ahead)) if ahead else b""))
+        written = 0
+        try:
+            while written < len(data):
+                written += self._socket.send(data[written:])
+            answer = self._reply()
+        except OSError as error:
+            raise self._lost(error, unclear=written >= len(content)) from error
+        self._expects_content, self._announced = False, ahead
+        return answer
+
+    def close_unless_idle(self) -> None:
+        """Hang up when the server waits for a content, which it then forgets: whatever we said next would be taken for it."""
+        if self._expects_content or self._announced:
+            self._server.close()
+
+    def _announce(self, letter: Letter) -> list[Answer]:
+        commands, answers = _envelope(letter), list[Answer]()
+        if self._pipelining:
+            if self._announced is not letter:
+                self._socket.sendall(b"".join(commands))
+            self._announced = None
+            return [self._reply(about_address=number == 1) for number in range(len(commands))]
+        for number, command in enumerate(commands):
+            self._socket.sendall(command)
+            answers.append(self._reply(about_address=number == 1))
+            if not answers[-1].accepted:
+                break
+        return answers
+
+    def _start_over(self) -> None:
+        # A connection that breaks now does not change the answer that we have; who sends the next email sees it is closed.
+        try:
+            if self._expects_content:  # It refused the recipient and waits for a content all the same (RFC 2920, 3.1).
+                self._socket.sendall(b".\r\n")
+                self._reply()
+            self._expects_content = False
+            self._socket.sendall(b"RSET\r\n")
+            self._reply()
+        except (OSError, ServerUnavailableError):
+            self._server.close()
+
+    def _reply(self, *, about_address: bool = False) -> Answer:
+        words = list[bytes]()
+        while True:
+            line = self._replies.readline(LONGEST_LINE)
+            if not line.endswith(b"\n"):
+                raise OSError("Connection unexpectedly closed" if not line else "the server's answer is not SMTP")
+            words.append(line[4:].strip())
+            if line[3:4] != b"-":
+                break
+        if not line[:3].isdigit():
+            raise OSError("the server's answer is not SMTP")
+        code = int(line[:3])
+        if code == 421:  # It closes the connection.
+            self._server.close()
+            raise ServerUnavailableError(_words(b" ".join(words)), code)
+        return Answer(code, _words(b" ".join(words)), about_address)
+
+    def _lost(self, error: OSError, *, unclear: bool) -> ConnectionLostError:
+        self._server.close()
+        return ConnectionLostError(str(error) or type(error).__name__, unclear=unclear)
+
+
 @contextlib.contextmanager
-def connected() -> Iterator[smtplib.SMTP]:
+def connected() -> Iterator[Conversation]:
     """Yield a connection to the mail server of the settings. Raises ServerUnavailableError."""
     mailer: Any = mailers.default
     try:
@@ -60,51 +182,19 @@ def connected() -> Iterator[smtplib.SMTP]:
         raise ServerUnavailableError(_words(error.smtp_error), error.smtp_code) from error
     except OSError as error:  # smtplib's other exceptions, timeouts and TLS errors are OSErrors
         raise ServerUnavailableError(str(error) or type(error).__name__) from error
-    # An email is written in two parts, and the second must not wait for the first one's acknowledgement.
+    # What we write must not wait for the acknowledgement of what we wrote before.
     server.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # type: ignore[union-attr]
+    conversation = Conversation(server)
     try:
-        yield server
+        yield conversation
     finally:
         with contextlib.suppress(OSError):
+            conversation.close_unless_idle()
             mailer.close()
 
 
-def send(server: smtplib.SMTP, letter: Letter) -> Answer:
-    """Send one email and return the server's answer. Raises ServerUnavailableError or ConnectionLostError."""
-    unclear = False
-    try:
-        answer = _answer(*server.mail(letter.sender))
-        if not answer.accepted:  # That is about us, not about the reader.
-            raise ServerUnavailableError(answer.words, answer.code)
-        answer = _answer(*server.rcpt(letter.to))
-        if not answer.accepted:
-            _start_over(server)
-            return answer
-        server.putcmd("data")
-        answer = _answer(*server.getreply())
-        if answer.code != 354:
-            _start_over(server)
-            return answer
-        server.send(_dotted(letter.content))
-        unclear = True
-        server.send(b".\r\n")
-        return _answer(*server.getreply())
-    except OSError as error:
-        raise ConnectionLostError(str(error) or type(error).__name__, unclear=unclear) from error
-
-
-def _start_over(server: smtplib.SMTP) -> None:
-    # A connection that breaks now does not change the answer that we have; who sends the next email sees it is closed.
-    with contextlib.suppress(OSError):
-        server.rset()
-
-
-def _answer(code: int, words: bytes) -> Answer:
-    if code == 421:  # It closes the connection.
-        raise ServerUnavailableError(_words(words), code)
-    if code == -1:
-        raise OSError("the server's answer is not SMTP")
-    return Answer(code, _words(words))
+def _envelope(letter: Letter) -> tuple[bytes, bytes, bytes]:
+    return f"MAIL FROM:<{letter.sender}>\r\n".encode(), f"RCPT TO:<{letter.to}>\r\n".encode(), b"DATA\r\n"
 
 
 def _words(words: bytes | str) -> str:

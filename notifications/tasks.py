@@ -18,9 +18,10 @@ def deliver(**_: Any) -> None:
 
 @shared_task
 def sweep(**_: Any) -> None:
-    """Wake a sender when something is due that nobody is sending."""
+    """Wake as many senders as there may be when something is due; who finds no place or nothing to do ends at once."""
     if queries.is_due(now=timezone.now()):
-        deliver.delay()
+        for _sender in range(actions.SENDERS):
+            deliver.delay()
 
 
 def ring() -> None:

@@ -19,7 +19,7 @@ ONBOARDING = "ONBOARDING"  # about a product
 def register() -> None:
     """Make the two kinds known to the outbox."""
     emails.register(ONBOARDING, lane=1, template="onboarding", facts=onboarding_facts)
-    emails.register(CHANGE, lane=2, template="change", facts=change_facts)
+    emails.register(CHANGE, lane=2, template="change", facts=change_facts, merges=True)
 
 
 @dataclass(frozen=True)

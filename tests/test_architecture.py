@@ -10,7 +10,9 @@ ROOT = Path(__file__).resolve().parent.parent
 APPS = ["users", "notifications", "products", "admin_console"]  # each may import those before it
 ROOMS = {  # inside of an app, each room may import those before it
     "users": ["models", "moments", "record", "plans", "queries", "actions", "sheets", "imports", "reading_room", "admin", "apps"],
-    "notifications": ["models", "queries", "emails", "smtp", "outbox", "sink", "actions", "tasks", "admin", "apps"],
+    "notifications": [
+        "models", "mail_server", "queries", "emails", "suppression", "smtp", "outbox", "sink", "actions", "tasks", "admin", "apps"
+    ],
     "products": [
         "models", "selection", "history", "targets", "queries", "reports", "export", "asof", "previews", "refusals",
         "previewed", "undoing", "seats", "batch", "running", "actions", "imports", "tasks", "emails", "admin", "apps"

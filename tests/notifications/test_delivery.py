@@ -14,9 +14,9 @@ from django.core.exceptions import PermissionDenied
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
-from notifications import actions, emails, queries
+from notifications import actions, emails, outbox, queries
 from notifications.emails import UnsendableError
-from notifications.models import Notification, State
+from notifications.models import Claim, Notification, State
 from tests.database import Database
 from tests.factories import change, make_user, product
 from tests.mail import ScriptedServer, Sink
@@ -60,10 +60,6 @@ def fate(user: User) -> Notification:
 def states(users: Iterable[User]) -> list[str]:
     found = dict(Notification.objects.values_list("user", "state"))
     return [found[user.pk] for user in users]
-
-
-def end_the_leases() -> None:
-    Notification.objects.filter(state__in=[State.CLAIMED, State.SENDING]).update(not_before=NOW - LATER)
 
 
 @pytest.mark.django_db
@@ -369,7 +365,8 @@ class TestDelivery:
         owed = list(Notification.objects.all())
         assert len(owed) == 2 * size
 
-        with django_assert_num_queries(4):  # the users, the history, all products, the products to start with
+        # the users, what is told in one, the history, all products, the products to start with
+        with django_assert_num_queries(5):
             built = emails.build(owed, now=NOW)
 
         assert all(isinstance(letter, emails.Letter) for letter in built.values())
@@ -438,7 +435,6 @@ class TestKilling:
             assert sender.poll() is None
             sender.kill()
             sender.wait()
-            end_the_leases()
         smtp_script.delay = 0
         deliver()
 
@@ -459,15 +455,16 @@ class TestKilling:
         class Stolen(list[Any]):
             def append(self, received: Any) -> None:
                 super().append(received)
-                with connection.cursor() as cursor:
-                    cursor.execute("UPDATE notifications_notification SET not_before = now() WHERE state = 'CLAIMED'")
+                Claim.objects.update(ends_at=NOW - LATER)
+                outbox.take_over()
                 connection.close()
 
         smtp_script.messages = sent = Stolen()
         actions.deliver_due(now=NOW)
 
         assert len(sent) == 1
-        assert states(users) == [State.SENT, State.CLAIMED, State.CLAIMED]
+        assert states(users) == [State.QUEUED] * 3
+        assert [fate(user).possible_duplicate for user in users] == [True, False, False]
 
     def test_a_database_that_goes_away_forgets_no_fate(self, committed_db: Database, smtp_script: ScriptedServer) -> None:
         users = [make_user() for _ in range(3)]
