@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from django.db import connection
 from django.db.models import Count, Min, QuerySet
 
 from notifications import mail_server
-from notifications.models import OPEN, Claim, MailServer, Notification, SinkMessage, State
+from notifications.models import OPEN, Claim, MailServer, Notification, SinkMessage, State, Suppression
 from users.models import Capability, User
 from users.queries import can
 
 COUNTED = 1_000  # waiting emails are counted up to this, so that the question costs the same however many there are
+
+COUNTED_FOR_FORECAST = 100_000
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,25 @@ def is_due(now: datetime) -> bool:
     return bool(waiting.values_list("id")[:1]) or Claim.objects.exists()
 
 
+def time_to_send(more: int, *, now: datetime) -> timedelta:
+    """Return about how long it takes until what waits is sent, and so many more after it.
+
+    By the rate that is allowed, or else by how quickly the mail server took emails lately; what it may refuse is not known.
+    """
+    server = MailServer.objects.filter(id=1).first() or MailServer()
+    return timedelta(minutes=(_number_open() + more) / mail_server.expected_rate(server, now))
+
+
+def _number_open() -> int:
+    """Return how many emails are open: exactly when there are few, else about."""
+    counted = _open()[:COUNTED_FOR_FORECAST].count()
+    if counted < COUNTED_FOR_FORECAST:
+        return counted
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT greatest(reltuples, %s)::bigint FROM pg_class WHERE relname = 'notifications_open'", [counted])
+        return int(cursor.fetchone()[0])
+
+
 def _open() -> QuerySet[Notification]:
     # In the order of their index, or all that was ever sent would be read to find them.
     return Notification.objects.filter(state__in=OPEN).order_by("lane", "not_before", "id")
@@ -73,6 +95,12 @@ def told_in(notifications: Sequence[Notification]) -> dict[int, list[int]]:
 def letters_of(user: User) -> QuerySet[Notification]:
     """Return the emails ever owed to the user, newest first."""
     return Notification.objects.filter(user=user).order_by("-id")
+
+
+def suppressed(search: str = "") -> QuerySet[Suppression]:
+    """Return the addresses that nobody writes to, the latest first: all, or those that contain `search`."""
+    found = Suppression.objects.filter(since__isnull=False).order_by("-since", "address")
+    return found.filter(address__icontains=search.strip()) if search.strip() else found
 
 
 def fates_of(change_id: int) -> dict[State, int]:

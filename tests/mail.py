@@ -60,6 +60,9 @@ class ScriptedServer:
     rules: dict[str, str] = field(default_factory=dict)
     greeting: str = "220 ready"  # "HANG", "DROP" or a reply
     mail_reply: str = "250 ok"
+    data_reply: str = "250 accepted"
+    pipelining: bool = True  # whether it says that it takes several commands at once; it always does
+    waits_for_nobody: bool = False  # asks for a content even when it refused the recipient
     delay: float = 0.0  # before each reply to a message
     messages: list[Received] = field(default_factory=list)
     connections: int = 0
@@ -114,7 +117,9 @@ class ScriptedServer:
             address = rest[rest.find("<") + 1 : rest.find(">")]
             rule = self.rules.get(recipients[-1] if recipients else address, "")
             match verb.upper():
-                case "EHLO" | "RSET":
+                case "EHLO":
+                    say("250-here\r\n250 PIPELINING" if self.pipelining else "250 here")
+                case "RSET":
                     recipients = []
                     say("250 ok")
                 case "MAIL":
@@ -131,16 +136,26 @@ class ScriptedServer:
                 case "DATA":
                     if rule == "DROP BEFORE DATA":
                         return
+                    if not recipients and not self.waits_for_nobody:
+                        say("503 5.5.1 Who is to get it?")
+                        continue
                     say("354 go on")
                     lines = list(iter(at.rfile.readline, b".\r\n"))
                     if b"" in lines[-1:]:
                         return
                     content = b"".join(line[1:] if line.startswith(b"..") else line for line in lines)
                     time.sleep(self.delay)
+                    if not recipients:
+                        say("554 5.5.1 No valid recipients")
+                        continue
+                    if not self.data_reply.startswith("250"):
+                        if not follows(self.data_reply):
+                            return
+                        continue
                     self.messages.append(Received(sender, recipients, content))
                     if rule == "DROP AFTER DATA":
                         return
-                    say("250 accepted")
+                    say(self.data_reply)
                 case "QUIT":
                     say("221 bye")
                     return

@@ -117,7 +117,10 @@ class TestDelivery:
 
         assert (smtp_script.connections, len(smtp_script.messages)) == (1, 20)
 
-    def test_a_refused_address_fails_and_the_others_go_on(self, smtp_script: ScriptedServer) -> None:
+    @pytest.mark.parametrize("takes", [{"pipelining": True}, {"pipelining": False}, {"waits_for_nobody": True}])
+    def test_a_refused_address_fails_and_the_others_go_on(self, smtp_script: ScriptedServer, takes: dict[str, bool]) -> None:
+        smtp_script.pipelining = takes.get("pipelining", True)
+        smtp_script.waits_for_nobody = takes.get("waits_for_nobody", False)
         users = [make_user() for _ in range(3)]
         smtp_script.rules[users[1].email] = "550 5.1.1 No such user here"
         owe(*users)
@@ -126,6 +129,19 @@ class TestDelivery:
 
         assert states(users) == [State.SENT, State.FAILED, State.SENT]
         assert (fate(users[1]).last_code, fate(users[1]).last_words) == (550, "5.1.1 No such user here")
+        assert smtp_script.connections == 1
+
+    @pytest.mark.parametrize(("reply", "state"), [("552 5.3.4 Too big", State.FAILED), ("452 4.3.1 Disk full", State.DEFERRED)])
+    def test_a_refused_content_is_that_emails_fate(self, smtp_script: ScriptedServer, reply: str, state: State) -> None:
+        users = [make_user() for _ in range(3)]
+        smtp_script.data_reply = reply
+        owe(*users)
+
+        deliver()
+
+        assert states(users) == [state] * 3
+        assert fate(users[0]).last_words == reply[4:]
+        assert not Notification.objects.filter(possible_duplicate=True).exists()
 
     def test_a_deferred_email_is_tried_again_later_and_later(self, smtp_script: ScriptedServer) -> None:
         grace = make_user()
@@ -218,7 +234,11 @@ class TestDelivery:
         assert states(users) == [State.SENT, State.DEFERRED, State.DEFERRED]
         assert fate(users[2]).last_words == "4.7.0 Too many messages, slow down"
 
-    def test_a_connection_lost_before_the_message_is_no_possible_duplicate(self, smtp_script: ScriptedServer) -> None:
+    @pytest.mark.parametrize("pipelining", [True, False])
+    def test_a_connection_lost_before_the_message_is_no_possible_duplicate(
+        self, smtp_script: ScriptedServer, pipelining: bool
+    ) -> None:
+        smtp_script.pipelining = pipelining
         users = [make_user() for _ in range(3)]
         smtp_script.rules[users[1].email] = "DROP BEFORE DATA"
         owe(*users)
@@ -229,7 +249,11 @@ class TestDelivery:
         assert not fate(users[1]).possible_duplicate
         assert smtp_script.connections == 2
 
-    def test_a_connection_lost_after_the_message_sends_it_once_more_flagged(self, smtp_script: ScriptedServer) -> None:
+    @pytest.mark.parametrize("pipelining", [True, False])
+    def test_a_connection_lost_after_the_message_sends_it_once_more_flagged(
+        self, smtp_script: ScriptedServer, pipelining: bool
+    ) -> None:
+        smtp_script.pipelining = pipelining
         users = [make_user() for _ in range(3)]
         smtp_script.rules[users[1].email] = "DROP AFTER DATA"
         owe(*users)
@@ -388,8 +412,8 @@ class TestDelivery:
         monkeypatch.setattr(actions, "BUDGET", 0.3)
 
         assert actions.deliver_due(now=NOW)
-        assert states(users) == [State.SENT, State.QUEUED, State.QUEUED]
-        assert fate(users[1]).attempts == 0
+        assert states(users) == [State.SENT, State.SENT, State.QUEUED]  # the second one was announced with the first
+        assert fate(users[2]).attempts == 0
 
         smtp_script.delay = 0
         deliver()

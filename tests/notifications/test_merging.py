@@ -1,0 +1,142 @@
+"""Several waiting change emails of a user become one that tells all; the others point at it and share its fate (rule E1)."""
+
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from notifications import actions
+from notifications.models import Notification, State
+from tests.factories import change, make_user
+from tests.mail import Received, ScriptedServer
+from tests.notifications.test_delivery import LATER, deliver
+from users.models import Role, User
+
+NOW = timezone.now()
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def admin() -> User:
+    return make_user(role=Role.ADMIN)
+
+
+def told(user: User) -> list[Notification]:
+    """Return the user's change emails, oldest first."""
+    return list(Notification.objects.filter(user=user, kind="CHANGE").order_by("id"))
+
+
+def changes_received(server: ScriptedServer, user: User) -> list[Received]:
+    return [m for m in server.to(user.email) if m.message["Message-ID"].startswith("<change.")]
+
+
+def products(received: Received, sign: str) -> set[str]:
+    """Return the products that an email lists with a sign."""
+    lines = (line.strip() for line in received.text.splitlines())
+    return {line[2:] for line in lines if line.startswith(f"{sign} ")}
+
+
+def test_one_email_tells_the_whole(smtp_script: ScriptedServer, admin: User) -> None:
+    grace, ada = make_user(), make_user()
+    change(admin, [grace], "meeting", "rescue")
+    change(admin, [grace, ada], "rescue", "webinar")
+    last = change(admin, [grace], "webinar", "central")
+
+    deliver()
+
+    [received] = changes_received(smtp_script, grace)
+    assert products(received, "+") == {"GoTo Webinar", "Central"}
+    assert products(received, "-") == set()  # rescue and meeting came and went
+    assert received.message["Message-ID"].startswith(f"<change.{last.pk}.{grace.pk}@")
+    first, second, third = told(grace)
+    assert [first.told_by_id, second.told_by_id, third.told_by_id] == [third.pk, third.pk, None]
+    for one in (first, second):
+        assert (one.state, one.sent_at, one.message_id, one.to_address, one.last_words, one.subject) == (
+            third.state, third.sent_at, third.message_id, third.to_address, third.last_words, third.subject
+        )  # fmt: skip
+    assert third.state == State.SENT
+    assert len(changes_received(smtp_script, ada)) == 1
+
+
+def test_those_that_the_batch_has_no_room_for_are_told_too(smtp_script: ScriptedServer, admin: User) -> None:
+    grace = make_user()
+    for codes in (["rescue"], ["rescue", "central"], ["central"]):
+        change(admin, [grace], *codes)
+
+    while actions.deliver_due(now=NOW, limit=1):
+        pass
+
+    [received] = changes_received(smtp_script, grace)
+    assert products(received, "+") == {"Central"}
+    assert {one.state for one in told(grace)} == {State.SENT}
+
+
+def test_what_is_told_already_is_not_told_again(smtp_script: ScriptedServer, admin: User) -> None:
+    grace = make_user()
+    change(admin, [grace], "rescue")
+    deliver()
+    change(admin, [grace], "rescue", "central")
+    deliver()
+
+    first, second = changes_received(smtp_script, grace)
+    assert (products(first, "+"), products(second, "+")) == ({"Rescue"}, {"Central"})
+    assert [one.told_by for one in told(grace)] == [None, None]
+
+
+def test_they_fail_together_and_are_retried_together(smtp_script: ScriptedServer, admin: User) -> None:
+    grace = make_user()
+    change(admin, [grace], "rescue")
+    change(admin, [grace], "rescue", "central")
+    smtp_script.rules[grace.email] = "550 5.7.1 Not from you"
+    deliver()
+    assert [(one.state, one.last_code) for one in told(grace)] == [(State.FAILED, 550)] * 2
+    smtp_script.rules.clear()
+
+    assert actions.retry(actor=admin, ids=[told(grace)[0].pk], now=NOW) == 1
+    assert [one.state for one in told(grace)] == [State.QUEUED] * 2
+    deliver()
+
+    [received] = changes_received(smtp_script, grace)
+    assert products(received, "+") == {"Rescue", "Central"}
+    assert [one.state for one in told(grace)] == [State.SENT] * 2
+
+
+def test_while_they_wait_a_newer_change_joins_them(smtp_script: ScriptedServer, admin: User) -> None:
+    grace = make_user()
+    change(admin, [grace], "rescue")
+    change(admin, [grace], "rescue", "central")
+    smtp_script.rules[grace.email] = "450 4.2.1 Busy"
+    deliver()
+    assert [one.state for one in told(grace)] == [State.DEFERRED] * 2
+    smtp_script.rules.clear()
+    newest = change(admin, [grace], "central")
+
+    deliver()
+
+    [received] = changes_received(smtp_script, grace)
+    assert products(received, "+") == {"Central"}
+    first, second, third = told(grace)
+    assert (third.about, first.told_by_id, second.told_by_id) == (newest.pk, third.pk, third.pk)
+    assert {one.state for one in told(grace)} == {State.SENT}
+
+
+def test_what_may_have_gone_out_is_sent_again_as_it_was(smtp_script: ScriptedServer, admin: User) -> None:
+    grace = make_user()
+    change(admin, [grace], "rescue")
+    change(admin, [grace], "rescue", "central")
+    smtp_script.rules[grace.email] = "DROP AFTER DATA"
+    deliver()
+    smtp_script.rules.clear()
+    change(admin, [grace], "central")
+
+    deliver()
+    deliver(now=NOW + LATER)
+
+    messages = changes_received(smtp_script, grace)
+    by_id: dict[Any, list[str]] = {}
+    for message in messages:
+        by_id.setdefault(message.message["Message-ID"], []).append(message.text)
+    assert sorted(len(texts) for texts in by_id.values()) == [1, 2]
+    assert all(len(set(texts)) == 1 for texts in by_id.values())
+    assert [one.possible_duplicate for one in told(grace)] == [True, True, False]
+    assert {one.state for one in told(grace)} == {State.SENT}
