@@ -8,6 +8,7 @@ from admin_console.access import public
 from admin_console.views import (
     account,
     affected_users,
+    as_of,
     changes,
     errors,
     health,
@@ -42,6 +43,7 @@ urlpatterns = [
     path("users/<int:user_id>/", user.user, name="user"),
     path("users/<int:user_id>/products/", user.user_products, name="user_products"),
     path("users/<int:user_id>/emails/<int:email_id>/retry/", user.retry_email, name="retry_email"),
+    path("users/<int:user_id>/as-of/", as_of.user_as_of, name="user_as_of"),
     # Changes
     path("changes/", changes.changes, name="changes"),
     path("changes/running/", changes.running, name="running_changes"),
@@ -56,6 +58,8 @@ urlpatterns = [
     path("products/", products.products, name="products"),
     path("products/<int:product_id>/", products.product, name="product"),
     path("products/<int:product_id>/seats/", products.product_seats, name="product_seats"),
+    path("products/<int:product_id>/as-of/", as_of.product_as_of, name="product_as_of"),
+    path("products/<int:product_id>/as-of.csv", as_of.export_product_as_of, name="export_product_as_of"),
     # Test inbox: only while the built-in mail sink is the mail server
     path("inbox/", notifications.test_inbox, name="test_inbox"),
     path("inbox/<int:message_id>/", notifications.test_inbox_message, name="test_inbox_message"),

@@ -8,7 +8,6 @@ ordered by user; of a period in the partitions of its months.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from django.conf import settings
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
@@ -18,17 +17,16 @@ from django.utils.safestring import SafeString
 from django.utils.timezone import now
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
 from notifications.admin import TOPICS, Topic
 from products.asof import held_at
 from products.emails import CHANGE, ONBOARDING
 from products.models import AccessChange, BulkChange, BulkChangeSkip, Mode, Product, Source
 from products.queries import product_names, skipped_by_reason, timeline
+from products.selection import selection_in_words
 from users.admin import UserAdmin
-from users.models import Role, User, UserGroup
+from users.models import User, UserGroup
 from users.moments import Moment, UnreadableMoment, zones
-from users.queries import Status
 from users.reading_room import (
     NOTHING,
     ChoiceFilter,
@@ -55,29 +53,6 @@ def in_words(products: Iterable[int], names: Mapping[int, str]) -> SafeString:
     products = set(products)
     known = [name for product, name in names.items() if product in products]
     return format_html_join(", ", "{}", [(name,) for name in [*known, *(f"#{id}" for id in sorted(products - names.keys()))]])
-
-
-def selection_in_words(selection: Mapping[str, Any], *, products: Mapping[int, str], groups: Mapping[int, str]) -> str:
-    """Return whom a bulk change was for, as it was asked: “5 ticked users”, “everyone with role Manager, 2 unticked”."""
-    if not selection.get("everyone"):
-        ticked = selection.get("ticked", 0)
-        return ngettext("%(number)s ticked user", "%(number)s ticked users", ticked) % {"number": ticked}
-    labels: dict[str, tuple[Text, Mapping[Any, Any]]] = {
-        "group": (_("user group"), {**{str(pk): name for pk, name in groups.items()}, "0": _("none")}),
-        "role": (_("role"), dict(Role.choices)),
-        "status": (_("status"), dict(Status.choices)),
-        "product": (_("product"), {**{str(pk): name for pk, name in products.items()}, "0": _("none")}),
-        "language": (_("language"), dict(settings.LANGUAGES)),
-    }
-    parts, wanted = [_now("everyone")], selection.get("filter", {})
-    if words := wanted.get("search"):
-        parts.append(_now("found by “%(words)s”") % {"words": " ".join(words)})
-    for category, (label, known) in labels.items():
-        if values := wanted.get(category):
-            parts.append(f"{label}: " + _now(" or ").join(str(known.get(value, value)) for value in values))
-    if unticked := selection.get("unticked"):
-        parts.append(ngettext("%(number)s unticked", "%(number)s unticked", unticked) % {"number": unticked})
-    return ", ".join(parts)
 
 
 def change_link(change_id: int | None) -> SafeString:

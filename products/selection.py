@@ -1,17 +1,20 @@
 """Which users: one frozen value with one meaning. List, count, export, preview and bulk change all resolve it here (rule S1)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
 
+from django.conf import settings
 from django.core.exceptions import EmptyResultSet
 from django.db.models import Count, Model, Q, QuerySet
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from products.models import AccessChange, ProductAccess, SelectionDraft
-from users.models import User
+from users.models import Role, User
 from users.plans import SWEEP, planned
-from users.queries import UserFilter, accesses_matching, memberships_matching, scope_of, users_matching, visible_to
+from users.queries import Status, UserFilter, accesses_matching, memberships_matching, scope_of, users_matching, visible_to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,31 @@ class Selection:
     def of(cls, user_ids: Iterable[int]) -> Self:
         """Return the selection of these users."""
         return cls(ids=tuple(sorted(set(user_ids))))
+
+
+def selection_in_words(selection: Mapping[str, Any], *, products: Mapping[int, str], groups: Mapping[int, str]) -> str:
+    """Return whom a bulk change was for, as it was asked: “5 ticked users”, “everyone with role Manager, 2 unticked”."""
+    if undone := selection.get("undoes"):
+        return _("everyone whom change #%(number)s changed") % {"number": undone}
+    if not selection.get("everyone"):
+        ticked = selection.get("ticked", 0)
+        return ngettext("%(number)s ticked user", "%(number)s ticked users", ticked) % {"number": ticked}
+    labels: dict[str, tuple[str, Mapping[Any, Any]]] = {
+        "group": (_("user group"), {**{str(pk): name for pk, name in groups.items()}, "0": _("none")}),
+        "role": (_("role"), dict(Role.choices)),
+        "status": (_("status"), dict(Status.choices)),
+        "product": (_("product"), {**{str(pk): name for pk, name in products.items()}, "0": _("none")}),
+        "language": (_("language"), dict(settings.LANGUAGES)),
+    }
+    parts, wanted = [_("everyone")], selection.get("filter", {})
+    if words := wanted.get("search"):
+        parts.append(_("found by “%(words)s”") % {"words": " ".join(words)})
+    for category, (label, known) in labels.items():
+        if values := wanted.get(category):
+            parts.append(f"{label}: " + _(" or ").join(str(known.get(value, value)) for value in values))
+    if unticked := selection.get("unticked"):
+        parts.append(ngettext("%(number)s unticked", "%(number)s unticked", unticked) % {"number": unticked})
+    return ", ".join(parts)
 
 
 def as_sql(users: QuerySet[Any, Any]) -> tuple[str, tuple[Any, ...]]:

@@ -39,14 +39,10 @@ class Moment:
             raise UnreadableMoment(_("That is still to come."))
         return cls(at, ZoneInfo(zone))
 
-    @property
-    def local(self) -> str:
-        """The moment as a field of a form holds it, in its time zone."""
-        return self.at.astimezone(self.zone).replace(tzinfo=None).isoformat(timespec="seconds")
-
     def __str__(self) -> str:
         """Return the moment as it was understood, in its zone and in UTC."""
-        return f"{self.at.astimezone(self.zone):%Y-%m-%d %H:%M:%S %Z} ({self.at:%Y-%m-%d %H:%M:%S} UTC)"
+        local, utc = f"{self.at.astimezone(self.zone):%Y-%m-%d %H:%M:%S %Z}", f"{self.at:%Y-%m-%d %H:%M:%S} UTC"
+        return local if local == utc else f"{local} ({utc})"
 
 
 @cache

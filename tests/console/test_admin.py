@@ -17,9 +17,8 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.timezone import now
 
 from notifications.models import Notification, State
-from products.admin import selection_in_words
 from products.models import AccessChange, Mode, Source
-from products.selection import Selection
+from products.selection import Selection, selection_in_words
 from tests.factories import change, give, ids, make_group, make_user, product
 from users.models import Role, User
 from users.queries import UserFilter
@@ -328,9 +327,9 @@ def test_as_of_a_moment_a_person_held_what_the_history_says(client: Client, read
     held = client.get(page, {"as_of": between.replace(tzinfo=None).isoformat(), "zone": "UTC"})
     before = client.get(page, {"as_of": (given - timedelta(days=1)).replace(tzinfo=None).isoformat(), "zone": "UTC"})
 
-    assert re.search(r"UTC\)</dt>\s*<dd>GoTo Meeting</dd>", text_of(held))
+    assert re.search(r"UTC</dt>\s*<dd>GoTo Meeting</dd>", text_of(held))
     assert re.search(r"<dt>Now</dt>\s*<dd>GoTo Webinar</dd>", text_of(held))
-    assert re.search(r"UTC\)</dt>\s*<dd>Nothing</dd>", text_of(before))
+    assert re.search(r"UTC</dt>\s*<dd>Nothing</dd>", text_of(before))
 
 
 def test_as_of_asks_in_the_time_zone_named(client: Client, reader: User) -> None:
@@ -597,6 +596,7 @@ def test_a_bulk_change_tells_what_was_asked_and_what_it_did(client: Client, read
         ({"everyone": False, "ticked": 1}, "1 ticked user"),
         ({"everyone": False, "ticked": 5}, "5 ticked users"),
         ({"everyone": True, "filter": {}, "unticked": 0}, "everyone"),
+        ({"undoes": 7}, "everyone whom change #7 changed"),
         (
             {"everyone": True, "filter": {"role": ["ADMIN", "MANAGER"]}, "unticked": 2},
             "everyone, role: Admin or Manager, 2 unticked",
