@@ -313,7 +313,7 @@ class Chain(models.TextChoices):
 
 
 class HistoryBlock(models.Model):
-    """Some rows of the entitlement history, or of the record of admins, sealed after their commit, and linked to the block before.
+    """Rows of the entitlement history, or of the record of admins, sealed after their commit and linked to the block before.
 
     It covers the ids from `first_id` to `last_id`, without a gap to the blocks beside it; which of them are rows is in the column
     `ids` (a multirange, of SQL only). Written by `products_seal` only, append-only.
