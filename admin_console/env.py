@@ -136,6 +136,19 @@ def web_address(name: str, default: str) -> str:
     return found.rstrip("/")
 
 
+def https_address(name: str) -> str:
+    """Return NAME, the https address of a service of the operator's, without a password in it; empty when not given."""
+    found = text(name)
+    try:
+        url = urlsplit(found)
+        good = not found or (url.scheme == "https" and bool(url.hostname) and url.username is None and url.port != 0)
+    except ValueError:
+        good = False
+    if not good:
+        raise _wrong(name, _without_password(found), "https://host/path")
+    return found
+
+
 def _without_password(url: str) -> str:
     """Return a URL without what may be a secret in it: it is shown on a screen and kept in logs."""
     scheme, slashes, rest = url.partition("://")

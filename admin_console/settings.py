@@ -127,6 +127,7 @@ CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 # Unread ones expire: they never pile up.
 CELERY_BEAT_SCHEDULE = {
     "products": {"task": "products.tasks.sweep", "schedule": 5, "options": {"expires": 5}},
+    "seal": {"task": "products.tasks.seal", "schedule": 5, "options": {"expires": 5}},
     "notifications": {"task": "notifications.tasks.sweep", "schedule": 5, "options": {"expires": 5}},
 }
 
@@ -261,3 +262,13 @@ BULK_AT_ONCE = env.number("BULK_AT_ONCE", 1_000, least=0, most=10_000)
 BULK_CONFIRM_ABOVE = env.number("BULK_CONFIRM_ABOVE", 25_000, least=1)
 # Without a name: that of the invented organisation (admin_console/demo.py).
 ORGANISATION_NAME = env.text("ORGANISATION_NAME", ALLOWED_HOSTS[0] if PRODUCTION else "Aldermoor")
+
+# Signs checkpoints of the history (docs/audit.md). Who has it can forge them; so it is not in the database.
+HISTORY_KEY = env.text("HISTORY_KEY") or kept_secret(HOME / "history_key", 32)
+if len(HISTORY_KEY) < 32:
+    raise ImproperlyConfigured(f"HISTORY_KEY has {len(HISTORY_KEY)} characters; expected at least 32, at random.")
+HISTORY_CHECKPOINTS = Path(env.text("HISTORY_CHECKPOINTS", str(HOME / "checkpoints.jsonl")))
+HISTORY_CHECKPOINT_SECONDS = env.number("HISTORY_CHECKPOINT_SECONDS", 60, least=1)
+HISTORY_WEBHOOK = env.https_address("HISTORY_WEBHOOK")
+# So many months of the entitlement history are kept at least; 0: for ever. `manage.py drop_history` drops older ones.
+HISTORY_KEPT_MONTHS = env.number("HISTORY_KEPT_MONTHS", 0, most=1_200)

@@ -1,14 +1,16 @@
 """The doorbells of bulk changes: each task is a moment's batches. The truth is in the tables; a lost task is rung again."""
 
 import time
+from datetime import timedelta
 from typing import Any
 
 from celery import shared_task
+from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
 from notifications.tasks import deliver
-from products import actions, queries
+from products import actions, checkpoints, queries, sealing
 from products.models import BulkChange
 
 TURN = 1.0  # seconds of one task; then others have theirs
@@ -35,6 +37,14 @@ def sweep(**_: Any) -> None:
         run_bulk_change.delay(change_id=change_id)
     with connection.cursor() as cursor:
         cursor.execute("SELECT products_make_history_partitions(12)")
+
+
+@shared_task
+def seal(**_: Any) -> None:
+    """Seal what was written since the last time, and now and then sign what has come of it."""
+    sealing.seal()
+    if made := checkpoints.make(now=timezone.now(), every=timedelta(seconds=settings.HISTORY_CHECKPOINT_SECONDS)):
+        checkpoints.publish(made)
 
 
 def ring_for(change: BulkChange) -> None:

@@ -1,0 +1,196 @@
+"""Verifying: whether the rows are still those that were sealed, the blocks still follow one another, and lead to the checkpoints.
+
+The digests are computed by the SQL in here, not by what the database calls its functions: those are its owner's to change.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+from django.db.models import TextChoices
+from django.utils.translation import gettext_lazy as _
+
+from products.checkpoints import Signed
+from products.models import Chain, HistoryBlock
+from products.sealing import TABLES, Window, unsealed
+from users.models import Action, AdminAction
+
+AT_A_TIME = 100  # blocks
+NAMED = 10_000  # rows of one block, at the most
+
+
+class Kind(TextChoices):
+    """What is wrong."""
+
+    CHANGED = "CHANGED", _("changed")
+    MISSING = "MISSING", _("missing")
+    ADDED = "ADDED", _("added")
+    BLOCK = "BLOCK", _("the block itself was changed")
+    LINK = "LINK", _("a block before it is missing or was changed")
+    CUT_OFF = "CUT_OFF", _("a signed checkpoint tells of it, and it is not there")
+    REPLACED = "REPLACED", _("a signed checkpoint tells of another block in its place")
+    SIGNATURE = "SIGNATURE", _("a checkpoint is not signed by the key")
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Something that is not as it was sealed: in which chain, block (None: before all of them) and rows."""
+
+    chain: Chain | None
+    block: int | None
+    kind: Kind
+    rows: tuple[int, ...] = ()
+
+
+@dataclass
+class Finding:
+    """What a verification looked at, and the damage it found."""
+
+    blocks: int = 0
+    rows: int = 0
+    checkpoints: int = 0
+    erased: int = 0  # admin actions whose words were erased on request
+    dropped: list[dict[str, Any]] = field(default_factory=list)  # parts of the history dropped as too old, as recorded
+    unsealed: dict[Chain, Window] = field(default_factory=dict)
+    damage: list[Damage] = field(default_factory=list)
+
+
+# As products_history_leaf and products_record_leaf of migration 0008.
+LEAF = {
+    Chain.HISTORY: "sha256(record_send(ROW(id, at, user_id, change_id, actor_id, convert_to(source, 'UTF8'), "
+    "convert_to(db_role, 'UTF8'), before, after, first)))",
+    Chain.ACTIONS: "sha256(record_send(ROW(id, at, convert_to(action, 'UTF8'), actor_id, subject_id, "
+    "convert_to(db_role, 'UTF8'), convert_to(before::text, 'UTF8'), convert_to(after::text, 'UTF8'), words_digest)))",
+}
+LINKS = """
+SELECT n, rows, digest IS DISTINCT FROM sha256(record_send(ROW(
+    convert_to(chain, 'UTF8'), n, first_id, last_id, convert_to(ids::text, 'UTF8'), rows, first_at, last_at, sealed_at,
+    sha256(leaves), previous
+))) OR length(leaves) <> 32 * rows OR NOT ids <@ int8range(first_id, last_id, '[]') AS changed,
+    (n, first_id - 1, previous) IS DISTINCT FROM (
+        coalesce(lag(n) OVER w, 0) + 1, coalesce(lag(last_id) OVER w, 0),
+        coalesce(lag(digest) OVER w, decode(repeat('00', 32), 'hex'))
+    ) AS unlinked
+FROM products_historyblock WHERE chain = %s WINDOW w AS (ORDER BY n) ORDER BY n
+"""
+DIFFERENT = """
+SELECT b.n FROM products_historyblock b CROSS JOIN LATERAL (
+    SELECT string_agg(leaf, '' ORDER BY id) AS leaves
+    FROM (SELECT id, {leaf} AS leaf FROM {table} WHERE id BETWEEN b.first_id AND b.last_id) found
+) found
+WHERE b.chain = %(chain)s AND b.n = ANY(%(blocks)s) AND NOT b.ids <@ %(dropped)s::int8multirange
+AND found.leaves IS DISTINCT FROM b.leaves
+"""
+ROWS = """
+WITH block AS (SELECT * FROM products_historyblock WHERE chain = %(chain)s AND n = %(n)s), sealed AS (
+    SELECT id, substr(leaves, (32 * (row_number() OVER (ORDER BY id) - 1) + 1)::int, 32) AS leaf
+    FROM (SELECT leaves, generate_series(lower(part), upper(part) - 1) AS id FROM block, unnest(block.ids) AS part) numbered
+), found AS (
+    SELECT id, {leaf} AS leaf FROM {table} WHERE id BETWEEN (SELECT first_id FROM block) AND (SELECT last_id FROM block)
+), compared AS (
+    SELECT id, CASE WHEN found.leaf IS NULL THEN 'MISSING' WHEN sealed.leaf IS NULL THEN 'ADDED'
+        WHEN found.leaf <> sealed.leaf THEN 'CHANGED' END AS kind
+    FROM sealed FULL JOIN found USING (id)
+    WHERE NOT (found.leaf IS NULL AND id <@ %(dropped)s::int8multirange)
+)
+SELECT kind, (array_agg(id ORDER BY id))[1:%(named)s] FROM compared WHERE kind IS NOT NULL GROUP BY kind ORDER BY kind
+"""
+BEFORE_ALL = "SELECT id FROM {table} WHERE id < 1 ORDER BY id LIMIT %s"
+# Words are not in the digest of their row, but their own digest is. They may be gone if an erasure was recorded after them.
+WORDS = """
+SELECT a.id, b.n FROM users_adminaction a
+LEFT JOIN products_historyblock b ON b.chain = 'ACTIONS' AND a.id BETWEEN b.first_id AND b.last_id
+WHERE (a.words IS NOT NULL AND a.words_digest IS DISTINCT FROM sha256(a.salt || convert_to(a.words::text, 'UTF8')))
+OR (a.words IS NULL AND a.words_digest IS NOT NULL
+    AND NOT EXISTS (SELECT FROM users_adminaction e WHERE e.action = 'user.erased' AND e.at >= a.at))
+ORDER BY a.id LIMIT %s
+"""
+
+
+def verify(*, keys: Iterable[str], checkpoints: Iterable[Signed | None] = (), since: datetime | None = None) -> Finding:
+    """Verify both chains and return what was found; rows only of the blocks that reach beyond `since`, links of all.
+
+    `checkpoints` are those from outside of the database, None for what could not be read as one; `keys` are the public keys of
+    the console. Without checkpoints, blocks cut off at the end and blocks all forged anew cannot be found.
+    """
+    finding = Finding(unsealed=unsealed())
+    dropped = AdminAction.objects.filter(action=Action.HISTORY_DROPPED).order_by("id").values_list("after", flat=True)
+    finding.dropped = [dict(part) for part in dropped if part]
+    finding.erased = AdminAction.objects.filter(words__isnull=True, words_digest__isnull=False).count()
+    for chain in Chain:
+        gone = _together(part["ids"] for part in finding.dropped) if chain == Chain.HISTORY else "{}"
+        finding.damage += _links(chain, finding)
+        finding.damage += _rows(chain, since, gone, finding)
+    finding.damage += _words()
+    finding.damage += _signed(list(checkpoints), set(keys), finding)
+    return finding
+
+
+def _links(chain: Chain, finding: Finding) -> Iterator[Damage]:
+    with connection.cursor() as cursor:
+        cursor.execute(LINKS, [chain])
+        for n, _rows_of_it, changed, unlinked in cursor.fetchall():
+            finding.blocks += 1
+            if changed:
+                yield Damage(chain, n, Kind.BLOCK)
+            if unlinked:
+                yield Damage(chain, n, Kind.LINK)
+
+
+def _rows(chain: Chain, since: datetime | None, dropped: str, finding: Finding) -> Iterator[Damage]:
+    """Yield the rows that differ from their blocks; blocks are compared as wholes first."""
+    blocks = HistoryBlock.objects.filter(chain=chain).order_by("n")
+    numbers = list((blocks.filter(last_at__gte=since) if since else blocks).values_list("n", "rows"))
+    of = {"leaf": LEAF[chain], "table": TABLES[chain]}
+    with connection.cursor() as cursor:
+        for start in range(0, len(numbers), AT_A_TIME):
+            part = numbers[start : start + AT_A_TIME]
+            facts = {"chain": chain, "blocks": [n for n, _size in part], "dropped": dropped, "named": NAMED}
+            cursor.execute(DIFFERENT.format(**of), facts)
+            for n in sorted(row[0] for row in cursor.fetchall()):
+                cursor.execute(ROWS.format(**of), {**facts, "n": n})
+                for kind, ids in cursor.fetchall():
+                    yield Damage(chain, n, Kind(kind), tuple(ids))
+            finding.rows += sum(size for _n, size in part)
+        cursor.execute(BEFORE_ALL.format(**of), [NAMED])
+        if before_all := tuple(row[0] for row in cursor.fetchall()):
+            yield Damage(chain, None, Kind.ADDED, before_all)
+
+
+def _words() -> Iterator[Damage]:
+    with connection.cursor() as cursor:
+        cursor.execute(WORDS, [NAMED])
+        for number, block in cursor.fetchall():
+            yield Damage(Chain.ACTIONS, block, Kind.CHANGED, (number,))
+
+
+def _signed(checkpoints: list[Signed | None], keys: set[str], finding: Finding) -> Iterator[Damage]:
+    """Yield what the checkpoints tell of that is not so. Of each chain the first such block says it all."""
+    found: dict[tuple[Chain, Kind], int] = {}
+    for checkpoint in checkpoints:
+        finding.checkpoints += 1
+        if checkpoint is None or checkpoint.key not in keys or not checkpoint.is_genuine:
+            yield Damage(None, None, Kind.SIGNATURE)
+            continue
+        for chain, block, digest in _told(checkpoint):
+            there = HistoryBlock.objects.filter(chain=chain, n=block).values_list("digest", flat=True).first()
+            if there is None or bytes(there).hex() != digest:
+                kind = Kind.CUT_OFF if there is None else Kind.REPLACED
+                found[chain, kind] = min(block, found.get((chain, kind), block))
+    for (chain, kind), block in found.items():
+        yield Damage(chain, block, kind)
+
+
+def _told(checkpoint: Signed) -> Iterator[tuple[Chain, int, str]]:
+    for chain, head in json.loads(checkpoint.payload)["chains"].items():
+        yield Chain(chain), int(head["block"]), str(head["digest"])
+
+
+def _together(parts: Iterable[str]) -> str:
+    """Return several multiranges as one."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT coalesce(range_agg(part), '{}')::text FROM unnest(%s::int8multirange[]) AS part", [list(parts)])
+        return str(cursor.fetchone()[0])

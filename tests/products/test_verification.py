@@ -1,0 +1,244 @@
+"""Whoever rewrites the history, the owner of the database included, is found: what, where, and which rows."""
+
+import json
+from datetime import timedelta
+
+import psycopg
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from products import checkpoints
+from products.models import AccessChange, Checkpoint
+from products.sealing import seal
+from tests.database import Database
+from tests.factories import NOW, make_users
+from users.models import Action
+from users.record import record
+
+GIVE = "UPDATE products_productaccess SET products = %s, ever = ever | %s"
+FORGED = (
+    "INSERT INTO products_accesschange (id, at, user_id, source, db_role, before, after, first) "
+    "VALUES (%s, now(), 1, 'CONSOLE', 'console', '{}', '{7}', '{7}')"
+)
+
+
+class Tampering:
+    """A history of four blocks of three rows, and a superuser who switches its protection off."""
+
+    def __init__(self, database: Database, folder, settings) -> None:
+        self.database = database
+        settings.HISTORY_CHECKPOINTS = folder / "checkpoints.jsonl"
+        make_users(3)
+        with psycopg.connect(database.console, autocommit=True) as console:
+            for products in ([7], [6], [7], []):
+                console.execute(GIVE, [products, products])
+                seal()
+        record(Action.USER_SIGNED_IN, actor=None, words={"email": "grace@tests.example"})
+        seal()
+        made = checkpoints.make(now=timezone.now())
+        assert made
+        checkpoints.publish(made)
+        self.file = settings.HISTORY_CHECKPOINTS
+
+    def sql(self, *statements: str, **params: object) -> None:
+        """Do what only a superuser who switches triggers off can do, to the history or the record of admins."""
+        with psycopg.connect(self.database.superuser) as superuser:
+            tables = [row[0] for row in superuser.execute(
+                "SELECT DISTINCT tgrelid::regclass::text FROM pg_trigger WHERE tgname IN ('history_is_append_only', "
+                "'record_is_append_only', 'blocks_are_append_only', 'checkpoints_are_append_only')")]  # fmt: skip
+            for table in tables:
+                superuser.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+            for statement in statements:
+                superuser.execute(statement)
+
+    def verified(self, capsys, *arguments: str) -> list[str]:
+        """Return the damage that the command tells of, having seen that its exit code says the same."""
+        capsys.readouterr()
+        code = 0
+        try:
+            call_command("verify_history", *arguments, no_color=True)
+        except SystemExit as ended:
+            code = ended.code
+        told = [line.removeprefix("DAMAGE: ") for line in capsys.readouterr().out.splitlines() if line.startswith("DAMAGE")]
+        assert code == (1 if told else 0)
+        return told
+
+
+@pytest.fixture
+def tampering(committed_db, tmp_path, settings) -> Tampering:
+    return Tampering(committed_db, tmp_path, settings)
+
+
+def test_what_nobody_touched_is_verified(tampering, capsys):
+    assert tampering.verified(capsys) == []
+    assert tampering.verified(capsys, "--checkpoint", str(tampering.file)) == []
+
+
+def test_a_changed_a_missing_and_an_added_row_are_told_apart(tampering, capsys):
+    tampering.sql(
+        "UPDATE products_accesschange SET actor_id = 1 WHERE id IN (4, 5)",
+        "DELETE FROM products_accesschange WHERE id = 8",
+        FORGED.replace("%s", "0"),
+    )
+
+    assert tampering.verified(capsys) == [
+        "Entitlement history, block 2, rows 4–5: changed",
+        "Entitlement history, block 3, rows 8: missing",
+        "Entitlement history, before the first block, rows 0: added",
+    ]
+
+
+def test_a_row_added_where_an_id_was_never_used_is_found(committed_db, tmp_path, settings, capsys):
+    tampering = Tampering(committed_db, tmp_path, settings)
+    with psycopg.connect(committed_db.console) as console:
+        console.execute(GIVE, [[7], [7]])
+        console.rollback()
+    with psycopg.connect(committed_db.console, autocommit=True) as console:
+        console.execute(GIVE, [[7], [7]])
+    seal()
+    tampering.sql(FORGED.replace("%s", "14"))
+
+    assert tampering.verified(capsys) == ["Entitlement history, block 5, rows 14: added"]
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["at = at + '1 second'", "user_id = 9", "change_id = 1", "source = 'DEMO'", "db_role = 'me'", "before = '{1}'",
+     "after = '{1}'", "first = '{1}'"],
+)  # fmt: skip
+def test_no_column_can_be_changed_unnoticed(tampering, capsys, column):
+    tampering.sql(f"UPDATE products_accesschange SET {column} WHERE id = 6")
+
+    assert tampering.verified(capsys) == ["Entitlement history, block 2, rows 6: changed"]
+
+
+def test_what_admins_did_cannot_be_changed_unnoticed_nor_its_words(tampering, capsys):
+    tampering.sql("""UPDATE users_adminaction SET words = '{"email": "alan@tests.example"}'""")
+    assert tampering.verified(capsys) == ["Admin actions, block 1, rows 1: changed"]
+
+    tampering.sql("UPDATE users_adminaction SET words = NULL, salt = NULL")
+    assert tampering.verified(capsys) == ["Admin actions, block 1, rows 1: changed"]
+
+
+def test_a_block_that_fits_the_forged_row_breaks_the_chain(tampering, capsys):
+    tampering.sql(
+        "UPDATE products_accesschange SET actor_id = 1 WHERE id = 6",
+        "UPDATE products_historyblock b SET leaves = (SELECT string_agg(leaf, '' ORDER BY id) FROM products_history_leaf "
+        "WHERE id BETWEEN b.first_id AND b.last_id) WHERE chain = 'HISTORY' AND n = 2",
+    )
+    assert tampering.verified(capsys) == ["Entitlement history, block 2: the block itself was changed"]
+
+    tampering.sql(
+        "UPDATE products_historyblock b SET digest = products_block_digest(b) WHERE n = 2 AND chain = 'HISTORY'",
+    )
+    assert tampering.verified(capsys) == ["Entitlement history, block 3: a block before it is missing or was changed"]
+
+
+def test_a_block_taken_out_breaks_the_chain(tampering, capsys):
+    tampering.sql("DELETE FROM products_historyblock WHERE chain = 'HISTORY' AND n = 2")
+
+    assert tampering.verified(capsys) == ["Entitlement history, block 3: a block before it is missing or was changed"]
+
+
+CUT_OFF = [
+    "DELETE FROM products_accesschange WHERE id > 6",
+    "DELETE FROM products_historyblock WHERE chain = 'HISTORY' AND n > 2",
+    "DELETE FROM products_checkpoint",
+]
+
+
+def test_a_tail_cut_off_is_found_by_the_checkpoint_outside_of_the_database(tampering, capsys):
+    tampering.sql(*CUT_OFF)
+
+    told = "Entitlement history, block 4: a signed checkpoint tells of it, and it is not there"
+    assert tampering.verified(capsys, "--checkpoint", str(tampering.file)) == [told]
+    assert tampering.verified(capsys) == [told]
+    tampering.file.unlink()
+    assert tampering.verified(capsys) == []  # nothing else could know
+
+
+def test_a_chain_forged_anew_is_found_by_the_checkpoint(tampering, capsys):
+    tampering.sql(*CUT_OFF, "UPDATE products_sealingmark SET xid = '3'")
+    with psycopg.connect(tampering.database.console, autocommit=True) as console:
+        for products in ([7], []):
+            console.execute(GIVE, [products, products])
+            seal()
+
+    told = "Entitlement history, block 4: a signed checkpoint tells of another block in its place"
+    assert tampering.verified(capsys) == [told]
+
+
+def test_a_checkpoint_of_another_key_counts_for_nothing(tampering, settings, capsys):
+    line = json.loads(tampering.file.read_text())
+    own = checkpoints.public_key()
+    settings.HISTORY_KEY = "that of somebody else, who would like to be us"
+    line |= {"signature": checkpoints.sign(line["payload"]), "key": checkpoints.public_key()}
+    tampering.file.write_text(f"{json.dumps(line)}\nnot a checkpoint\n")
+
+    told = "a checkpoint is not signed by the key"
+    assert tampering.verified(capsys, "--key", own) == [told, told]
+
+
+def test_only_the_rows_since_a_date_are_compared_if_wanted(tampering, capsys):
+    tampering.sql("UPDATE products_accesschange SET actor_id = 1 WHERE id = 6")
+
+    assert tampering.verified(capsys, "--since", (timezone.now() + timedelta(hours=1)).isoformat()) == []
+    assert tampering.verified(capsys, "--since", "2000-01-01") == ["Entitlement history, block 2, rows 6: changed"]
+    with pytest.raises(CommandError, match="no date"):
+        call_command("verify_history", "--since", "yesterday")
+
+
+def test_a_checkpoint_is_made_once_for_what_it_tells(tampering):
+    assert checkpoints.make(now=timezone.now()) is None
+    assert Checkpoint.objects.count() == 1
+    heads = Checkpoint.objects.get().heads
+    assert (heads["HISTORY"]["block"], heads["HISTORY"]["rows"], heads["ACTIONS"]["rows"]) == (4, 12, 1)
+    with psycopg.connect(tampering.database.console, autocommit=True) as console:
+        console.execute(GIVE, [[7], [7]])
+    seal()
+    assert checkpoints.make(now=timezone.now(), every=timedelta(minutes=1)) is None
+    made = checkpoints.make(now=timezone.now())
+    assert made
+    assert (made.heads["HISTORY"]["block"], made.heads["HISTORY"]["rows"]) == (5, 15)
+
+
+def test_the_file_and_the_key_are_nobody_elses_to_read(tampering, settings):
+    assert tampering.file.stat().st_mode & 0o077 == 0
+    assert (settings.HOME / "history_key").stat().st_mode & 0o077 == 0
+
+
+def test_old_months_are_dropped_by_the_owner_and_the_rest_is_still_verified(tampering, capsys, settings):
+    month = f"products_accesschange_{timezone.now():%Y_%m}"
+    call_command("drop_history", "--before", "2100-01-01")
+    assert month in capsys.readouterr().out
+    assert AccessChange.objects.count() == 12
+
+    call_command("drop_history", "--before", "2100-01-01", "--yes")
+    assert AccessChange.objects.count() == 0
+    capsys.readouterr()
+    call_command("verify_history")
+    assert "Dropped as too old: 12 rows from" in capsys.readouterr().out
+
+
+def test_what_is_to_be_kept_is_not_dropped(tampering, settings):
+    settings.HISTORY_KEPT_MONTHS = 12
+    with pytest.raises(CommandError, match="keep 12 months"):
+        call_command("drop_history", "--before", "2100-01-01", "--yes")
+    settings.HISTORY_KEPT_MONTHS = 0
+    with pytest.raises(CommandError, match="Give --before"):
+        call_command("drop_history")
+    with psycopg.connect(tampering.database.console, autocommit=True) as console:
+        console.execute(GIVE, [[7], [7]])
+    with pytest.raises(CommandError, match="not sealed"):
+        call_command("drop_history", "--before", "2100-01-01", "--yes")
+
+
+def test_a_dropped_month_does_not_excuse_the_others(tampering, capsys):
+    record(
+        Action.HISTORY_DROPPED, actor=None, after={"part": "x", "rows": 1, "from": str(NOW), "until": str(NOW), "ids": "{[5,6)}"}
+    )
+    seal()
+    tampering.sql("DELETE FROM products_accesschange WHERE id IN (5, 6)")
+
+    assert tampering.verified(capsys) == ["Entitlement history, block 2, rows 6: missing"]
