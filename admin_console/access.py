@@ -1,6 +1,7 @@
 """Who may see what: every view says it with one of `requires`, `signed_in` and `public`; and who may sign in at all."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from functools import wraps
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -14,22 +15,19 @@ from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import resolve_url
-from django.template.loader import render_to_string
-from django.utils import timezone, translation
+from django.utils import timezone
 from django.utils.timezone import now
-from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
-from notifications.actions import queue_message
-from notifications.emails import language_of
+from notifications.people import owe_password_link
 from notifications.tasks import ring
 from products.models import ProductAccess
 from users.models import Capability, Role, User
 from users.queries import can
 
-LETTER = "account/email/password_reset_key"
+RESET_LIFETIME = timedelta(seconds=settings.PASSWORD_RESET_TIMEOUT)
 
 
 class Request(HttpRequest):
@@ -126,11 +124,8 @@ class SignInAdapter(DefaultAccountAdapter):
 
     def send_password_reset_mail(self, user: Any, email: str, context: dict[str, Any]) -> None:
         """Owe the email like every other one, so it outlives a mail server that is down. In the user's language."""
-        with translation.override(language_of(user)):
-            words = {**context, "reader": user.name, "organisation": settings.ORGANISATION_NAME, "language": get_language()}
-            words["subject"] = subject = render_to_string(f"{LETTER}_subject.txt", words).strip()
-            text, html = (render_to_string(f"{LETTER}_message.{ending}", words) for ending in ("txt", "html"))
-            queue_message(user=user, subject=subject, text=text, html=html, now=now())
+        at = now()
+        owe_password_link(user=user, address=context["password_reset_url"], until=at + RESET_LIFETIME, now=at)
         ring()
 
     def get_reset_password_from_key_url(self, key: str) -> str:

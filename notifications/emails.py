@@ -1,28 +1,35 @@
 """Composing: the kinds of email there are, and each as text and HTML in the reader's language.
 
-An email is composed once for everyone who is told the same in the same language; only the reader's parts are put in per letter.
+The words of a kind, an admin's or the console's own, have placeholders. They are encoded once for each kind and language; what an
+email tells is put in once for everyone who is told the same, and the reader's name once per letter.
 An app above this one registers its kinds and says what there is to tell (products/emails.py).
 """
 
-import html
 import logging
-import quopri
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from email.message import EmailMessage
-from email.policy import SMTP
-from email.utils import format_datetime, parseaddr
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from email.utils import format_datetime
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.template.loader import render_to_string
 from django.utils import translation
 from django.utils.encoding import punycode
+from django.utils.functional import Promise
+from django.utils.safestring import mark_safe
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
-from notifications.models import Notification
+from notifications import mime, phrases, wordings
+from notifications.colours import DARK_PAPER, LIGHT_PAPER, readable
+from notifications.markup import as_text, dressed, harmless
+from notifications.models import Notification, ReplyTo
+from notifications.placeholders import Pieces, Placeholder, Value, cut, one_line, written
+from notifications.wordings import Identity, Words
 from users.models import User
 
 logger = logging.getLogger(__name__)
@@ -30,17 +37,41 @@ logger = logging.getLogger(__name__)
 type Facts = Callable[[Sequence[Notification]], Mapping[int, Hashable]]
 
 ACCOUNT = "ACCOUNT"
+EVERY_KIND = (
+    Placeholder("reader", _("The name of the person who reads it")),
+    Placeholder("organisation", _("The name of the organisation")),
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Kind:
-    """A kind of email: its templates are emails/<template>.subject.txt, .txt and .html."""
+    """A kind of email. Its own words are templates/emails/<template>.html, .subject.txt and, why one gets it, .footer.txt."""
 
     name: str
+    label: str | Promise
     lane: int
     template: str
     facts: Facts
-    merges: bool = False
+    values: Callable[[Any], Mapping[str, Value]]  # of facts, in the language that is active: for everyone who is told the same
+    sample: Callable[[User, str, datetime], Hashable]  # facts about somebody to show a variant with
+    placeholders: tuple[Placeholder, ...] = ()
+    variant: Callable[[Any], str] = lambda facts: ""  # of facts: what within the kind has words of its own
+    variants: Callable[[], Mapping[str, str | Promise]] = lambda: {"": ""}  # and how each is called
+    context: Callable[[str], Mapping[str, object]] = lambda variant: {}  # what else its own templates get
+    merges: bool = False  # one email tells of all that wait for a user: its facts are those of `queries.told_in`
+
+    @property
+    def known(self) -> tuple[Placeholder, ...]:
+        """Every placeholder of this kind."""
+        return (*EVERY_KIND, *self.placeholders)
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who acted: facts that have an attribute `actor` let the email name them, and replies go to them."""
+
+    name: str
+    email: str
 
 
 @dataclass(frozen=True)
@@ -53,39 +84,75 @@ class Letter:
     subject: str
     message_id: str
     content: bytes
-    version: int = 0
+    version: int = 0  # of its words: the id of a Wording, 0 for the console's own
+
+
+@dataclass(frozen=True)
+class Message:
+    """One email as it is read."""
+
+    subject: str
+    text: str
+    html: str
 
 
 class UnsendableError(Exception):
     """An email that cannot be sent; the text says why."""
 
 
+@dataclass(frozen=True)
+class LinkFacts:
+    """A link that lets its reader choose a new password, and until when."""
+
+    address: str
+    until: datetime
+
+
 KINDS: dict[str, Kind] = {}
 
 
-def register(name: str, *, lane: int, template: str, facts: Facts, merges: bool = False) -> None:
+def register(kind: Kind) -> None:
     """Make a kind known. Of what waits, a lower lane goes first.
 
-    `facts` is called once per batch with its notifications of this kind and returns, by notification id, what the template gets
-    as `facts`: a hashable value, for who has equal facts and language gets the same letter.
+    Its `facts` is called once per batch with the notifications of the kind and returns, by notification id, what there is to
+    tell: a hashable value, for who has equal facts and language is told the same.
     """
-    KINDS[name] = Kind(name, lane, template, facts, merges)
+    KINDS[kind.name] = kind
 
 
-# What cannot be composed again is stored with the notification (a password reset holds a secret of the moment).
-register(ACCOUNT, lane=0, template="", facts=lambda notifications: {})
+# Composed when it is asked for and stored with the notification: it holds a secret of the moment.
+register(
+    Kind(
+        name=ACCOUNT,
+        label=_("Password reset"),
+        lane=0,
+        template="password",
+        facts=lambda notifications: {},
+        values=lambda facts: {
+            "link": phrases.link(facts.address, gettext("Choose a new password")),
+            "expires": Value.plain(phrases.day(facts.until)),
+        },
+        sample=lambda reader, variant, now: LinkFacts(f"{settings.CONSOLE_URL}/…", now + timedelta(days=3)),
+        placeholders=(
+            Placeholder("link", _("The link to choose a password with"), is_block=True, is_needed=True),
+            Placeholder("expires", _("The day on which the link ends")),
+        ),
+    )
+)
 
 
 def build(notifications: Sequence[Notification], *, now: datetime) -> dict[int, Letter | UnsendableError]:
     """Return the letter of each notification by its id, or why there is none. The number of queries depends on the kinds only."""
     readers = User.objects.only("email", "first_name", "last_name", "language").in_bulk({n.user_id for n in notifications})
+    kinds = {n.kind for n in notifications} & KINDS.keys()
     facts: dict[int, Hashable] = {}
-    for kind in {n.kind for n in notifications} & KINDS.keys():
+    for kind in kinds:
         facts |= KINDS[kind].facts([n for n in notifications if n.kind == kind])
+    desk = _Desk(wordings.identity(), wordings.written_by_admins(kinds), format_datetime(now))
     built: dict[int, Letter | UnsendableError] = {}
     for notification in notifications:
         try:
-            built[notification.id] = _letter(notification, readers.get(notification.user_id), facts.get(notification.id), now)
+            built[notification.id] = desk.letter(notification, readers.get(notification.user_id), facts.get(notification.id))
         except UnsendableError as error:
             built[notification.id] = error
         except Exception as error:
@@ -93,6 +160,33 @@ def build(notifications: Sequence[Notification], *, now: datetime) -> dict[int, 
             logger.exception("notification %s cannot be composed", notification.id)
             built[notification.id] = UnsendableError(f"It could not be composed: {error}")
     return built
+
+
+def compose(
+    kind: Kind,
+    facts: Any,
+    *,
+    reader: User,
+    language: str,
+    identity: Identity,
+    words: Words | None = None,
+) -> Message:
+    """Return what an email says to the reader, in these words or, without any, in those that count now."""
+    variant = kind.variant(facts)
+    words = words or wordings.written_by_admins([kind.name]).get((kind.name, variant, language))
+    page = _page(kind, variant, language, words, identity)
+    values = {**_told(kind, facts, language, identity), "reader": Value.plain(reader.name)}
+    return Message(one_line(page.subject.filled(values)), page.text.filled(values), page.html.filled(values, as_html=True))
+
+
+@lru_cache(maxsize=500)
+def own_words(kind: Kind, variant: str, language: str, *, names_actor: bool) -> Words:
+    """Return the console's own words for a kind, with placeholders for all that is told."""
+    context = {placeholder.name: written(placeholder.name) for placeholder in kind.known}
+    context |= {"variant": variant, "names_actor": names_actor, **kind.context(variant)}
+    with translation.override(language):
+        subject = one_line(render_to_string(f"emails/{kind.template}.subject.txt", context))
+        return Words(subject, harmless(render_to_string(f"emails/{kind.template}.html", context)))
 
 
 def language_of(reader: User) -> str:
@@ -124,97 +218,137 @@ def deliverable(address: str) -> str:
 _ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 
 
-def _letter(notification: Notification, reader: User | None, facts: Hashable, now: datetime) -> Letter:
-    if reader is None:
-        raise UnsendableError("The user no longer exists.")
-    to, sender = deliverable(reader.email), settings.DEFAULT_FROM_EMAIL
-    if notification.kind == ACCOUNT:
-        composed = _stored(notification, sender)
-    elif facts is None or notification.kind not in KINDS:
-        raise UnsendableError("There is nothing left to tell.")
-    else:
-        template = KINDS[notification.kind].template
-        composed = _composed(template, language_of(reader), facts, settings.ORGANISATION_NAME, sender)
-    envelope = parseaddr(sender)[1]
-    domain = envelope.rpartition("@")[2] or "localhost"
-    message_id = notification.message_id or f"<{notification.kind.lower()}.{notification.about}.{notification.user_id}@{domain}>"
-    headers = f"To: {to}\r\nMessage-ID: {message_id}\r\nDate: {format_datetime(now)}\r\n"
-    return Letter(
-        sender=envelope,
-        to=to,
-        language=composed.language,
-        subject=composed.subject,
-        message_id=message_id,
-        content=headers.encode() + composed.addressed_to(_one_line(reader.name)),
-    )
-
-
-# Stands for the reader's name while composing. Short, at the beginning of a line and plain, so that no encoding breaks it up.
-_READER = "READERxSLOTx7q"
-
-
 @dataclass(frozen=True)
-class _Composed:
-    """An email as it is for everyone, encoded, in pieces: the reader's name goes between them."""
+class _Desk:
+    """Where the letters of one batch are written: with one identity, in the words that count at that moment."""
 
-    subject: str
+    identity: Identity
+    by_admins: Mapping[tuple[str, str, str], Words]
+    date: str
+    pages: dict[tuple[str, str, str], "_Page"] = field(default_factory=dict)
+
+    def letter(self, notification: Notification, reader: User | None, facts: Hashable) -> Letter:
+        if reader is None:
+            raise UnsendableError("The user no longer exists.")
+        to, kind = deliverable(reader.email), KINDS.get(notification.kind)
+        own = {"reader": Value.plain(reader.name)}
+        if notification.kind == ACCOUNT:
+            composed, version = _stored(notification, self.identity), (notification.message or {}).get("version", 0)
+        elif facts is None or kind is None:
+            raise UnsendableError("There is nothing left to tell.")
+        else:
+            page = self._page(kind, kind.variant(facts), language_of(reader))
+            composed, version = _composed(page, facts), page.version
+        message_id = notification.message_id or (
+            f"<{notification.kind.lower()}.{notification.about}.{notification.user_id}@{self.identity.domain}>"
+        )
+        subject = composed.subject.filled(own)
+        headers = f"To: {to}\r\nMessage-ID: {message_id}\r\nDate: {self.date}\r\n".encode()
+        return Letter(
+            sender=self.identity.envelope,
+            to=to,
+            language=composed.language,
+            subject=subject,
+            message_id=message_id,
+            content=headers + mime.header("Subject", subject) + composed.headers + composed.body.as_bytes(own),
+            version=version,
+        )
+
+    def _page(self, kind: Kind, variant: str, language: str) -> "_Page":
+        key = kind.name, variant, language
+        if (found := self.pages.get(key)) is None:
+            found = self.pages[key] = _page(kind, variant, language, self.by_admins.get(key), self.identity)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Page:
+    """An email of a kind in one language, before anything is told, cut at its placeholders, and encoded."""
+
+    kind: Kind
+    version: int
     language: str
-    pieces: tuple[bytes, ...]
-    in_text: int  # how many of the gaps are in the text part; the others are in the HTML part
-
-    def addressed_to(self, name: str) -> bytes:
-        """Return headers and body with the reader's name in every gap."""
-        if len(self.pieces) == 1:
-            return self.pieces[0]
-        plain, escaped = _quoted(name), _quoted(html.escape(name))
-        filled = [self.pieces[0]]
-        for gap, piece in enumerate(self.pieces[1:]):
-            filled += [plain if gap < self.in_text else escaped, piece]
-        return b"".join(filled)
+    identity: Identity
+    subject: Pieces
+    text: Pieces
+    html: Pieces
+    body: mime.Body
 
 
-@lru_cache(maxsize=1_000)
-def _composed(template: str, language: str, facts: Hashable, organisation: str, sender: str) -> _Composed:
-    context: dict[str, object] = {"facts": facts, "reader": _READER, "organisation": organisation, "language": language}
+@dataclass(frozen=True, eq=False)
+class _Composed:
+    """An email as it is for everyone who is told the same: only what is the reader's own is missing."""
+
+    language: str
+    subject: Pieces
+    headers: bytes
+    body: mime.Body
+
+
+@lru_cache(maxsize=500)
+def _page(kind: Kind, variant: str, language: str, words: Words | None, identity: Identity) -> _Page:
+    words = words or own_words(kind, variant, language, names_actor=identity.names_actor)
+    blocks = [placeholder.name for placeholder in kind.known if placeholder.is_block]
+    link = readable(identity.accent, LIGHT_PAPER)
+    context = {placeholder.name: written(placeholder.name) for placeholder in kind.known}
+    context |= {"replies": identity.replies != ReplyTo.NOBODY, "variant": variant}
     with translation.override(language):
-        context["subject"] = subject = _one_line(render_to_string(f"emails/{template}.subject.txt", context))
-        text, html_ = (render_to_string(f"emails/{template}.{ending}", context) for ending in ("txt", "html"))
-    return _encoded(subject, text, html_, language, sender)
+        footer = " ".join(render_to_string(f"emails/{kind.template}.footer.txt", context).split())
+        frame = {
+            "language": language,
+            "subject": words.subject,
+            "footer": footer,
+            "body": mark_safe(dressed(words.html, accent=link, blocks=blocks)),  # noqa: S308  # sanitised there
+            "identity": identity,
+            "link": link,
+            "dark_link": readable(identity.accent, DARK_PAPER),
+            "logo": f"cid:{mime.LOGO_ID}" if identity.logo else "",
+        }
+        html = cut(render_to_string("emails/frame.html", frame).strip() + "\n")
+    text = cut(f"{(words.text or as_text(words.html)).strip()}\n\n-- \n{footer}\n")
+    return _Page(kind, words.version, language, identity, cut(words.subject), text, html, mime.body_of(text, html, identity.logo))
 
 
-def _stored(notification: Notification, sender: str) -> _Composed:
-    message = notification.message
-    if message is None:
+@lru_cache(maxsize=2_000)
+def _composed(page: _Page, facts: Any) -> _Composed:
+    values = _told(page.kind, facts, page.language, page.identity)
+    reply_to = page.identity.reply_address
+    if page.identity.replies == ReplyTo.ACTOR and (actor := getattr(facts, "actor", None)) is not None:
+        reply_to = actor.email
+    headers = _headers(page.identity, page.language, reply_to)
+    return _Composed(page.language, page.subject.partly_filled(values), headers, page.body.filled(values))
+
+
+def _told(kind: Kind, facts: Any, language: str, identity: Identity) -> dict[str, Value]:
+    """Return the values for everyone who is told the same."""
+    with translation.override(language):
+        values = {"organisation": Value.plain(identity.organisation), **kind.values(facts)}
+        if any(placeholder.name == "actor" for placeholder in kind.placeholders):
+            actor = getattr(facts, "actor", None) if identity.names_actor else None
+            values["actor"] = Value.plain(actor.name if actor else _("An administrator"))
+    return values
+
+
+def _stored(notification: Notification, identity: Identity) -> _Composed:
+    stored = notification.message
+    if stored is None:
         raise UnsendableError("Its text is erased, because it was tried before; it has to be asked for again.")
-    return _encoded(message["subject"], message["text"], message["html"], notification.language or "en", sender)
+    text, html, language = _as_it_is(stored["text"]), stored["html"], notification.language or "en"
+    logo = identity.logo if f"cid:{mime.LOGO_ID}" in html else None
+    body = mime.body_of(text, _as_it_is(html) if html else None, logo)
+    return _Composed(language, _as_it_is(stored["subject"]), _headers(identity, language, identity.reply_address), body)
 
 
-def _encoded(subject: str, text: str, html_: str, language: str, sender: str) -> _Composed:
-    message = EmailMessage(policy=SMTP)
-    message["From"] = sender
-    message["Subject"] = subject = _one_line(subject)
-    message["Auto-Submitted"] = "auto-generated"
-    message["X-Auto-Response-Suppress"] = "All"
-    message.set_content(_tidied(text), cte="quoted-printable")
-    if html_:
-        message.add_alternative(html_.strip() + "\n", subtype="html", cte="quoted-printable")
-    message["Content-Language"] = language  # not before: add_alternative takes every Content- header for the first part's
-    pieces = tuple(message.as_bytes().split(_READER.encode()))
-    if len(pieces) != 1 + text.count(_READER) + html_.count(_READER):
-        raise ValueError("the reader's name has to stand at the beginning of a short line of the template")
-    return _Composed(subject, language, pieces, text.count(_READER))
+def _as_it_is(text: str) -> Pieces:
+    return Pieces((text,), ())
 
 
-def _one_line(text: str) -> str:
-    """Return the text without line breaks and control characters, which could forge a header or a paragraph."""
-    return "".join(character for character in " ".join(text.split()) if character.isprintable())
-
-
-def _tidied(text: str) -> str:
-    """Return the text with at most one empty line in a row: template tags leave empty lines behind."""
-    return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", text)).strip() + "\n"
-
-
-def _quoted(text: str) -> bytes:
-    """Return the text as quoted-printable between soft line breaks, so that it fits in anywhere."""
-    return b"=\r\n" + quopri.encodestring(text.encode()).replace(b"\n", b"\r\n") + b"=\r\n"
+def _headers(identity: Identity, language: str, reply_to: str) -> bytes:
+    return b"".join(
+        [
+            mime.address_header("From", identity.sender_address, identity.sender_name),
+            mime.address_header("Reply-To", reply_to) if reply_to else b"",
+            b"Auto-Submitted: auto-generated\r\nX-Auto-Response-Suppress: All\r\n",
+            mime.header("Content-Language", language),
+        ]
+    )

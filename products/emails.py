@@ -1,39 +1,63 @@
-"""What the emails about products tell: a change of someone's products, and how to start with one."""
+"""What the emails about products tell: a change of someone's products, how to start with one, and what comes with an account."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
 
+from django.conf import settings
+from django.urls import reverse
 from django.utils.functional import Promise
+from django.utils.translation import get_language, gettext
 from django.utils.translation import gettext_lazy as _
 
 from notifications import emails
+from notifications.emails import Actor, Kind
 from notifications.models import Notification
+from notifications.people import INVITATION, ROLE
+from notifications.phrases import day, joined, link, listing, note, sentences, together
+from notifications.placeholders import Placeholder, Value
 from notifications.queries import told_in
-from products.models import AccessChange, Product
+from products.guides import guide_to
+from products.models import AccessChange, Product, ProductAccess
 from products.queries import product_names
+from users.invitations import LIFETIME, token_of
+from users.models import CAPABILITIES, AdminAction, Role, User
 
 CHANGE = "CHANGE"  # about a bulk change
 ONBOARDING = "ONBOARDING"  # about a product
+SUSPENDED = "suspended"
+
+# Translators: a safety sentence. It must say that nothing can be used any more, and that this ends when a product is assigned
+# again; "suspended" is the word for the status Suspended.
+NOTHING_LEFT = _(
+    "You have no products any more, so your access is suspended: "
+    "you cannot sign in to any product until one is assigned to you again."
+)
+LISTS = {
+    "added": (_("New for you:"), "+", "good", "#137a46"),
+    "removed": (_("No longer available to you:"), "−", "bad", "#b3261e"),
+    "held": (_("What you can use now:"), "•", "soft", "#5a6675"),
+}
+ACTOR = Placeholder("actor", _("The admin who acted, or “An administrator” when emails name nobody"))
+HOLDS = Placeholder("holds", _("What the reader holds now, in one line"))
+PRODUCTS = Placeholder("products", _("What the reader holds now, as a list"), is_block=True)
 
 
 def register() -> None:
-    """Make the two kinds known to the outbox."""
-    emails.register(ONBOARDING, lane=1, template="onboarding", facts=onboarding_facts)
-    emails.register(CHANGE, lane=2, template="change", facts=change_facts, merges=True)
+    """Make the kinds known to the outbox."""
+    for kind in (INVITATION_KIND, ONBOARDING_KIND, CHANGE_KIND, ROLE_KIND):
+        emails.register(kind)
 
 
 @dataclass(frozen=True)
 class ChangeFacts:
-    """What a change did to someone, as product names in the catalogue's order."""
+    """What a change did to someone, as product names in the catalogue's order, and who made it."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
     held: tuple[str, ...]
-
-    @property
-    def suspended(self) -> bool:
-        """Whether nothing is left."""
-        return not self.held
+    actor: Actor | None = None
 
 
 @dataclass(frozen=True)
@@ -43,47 +67,65 @@ class OnboardingFacts:
     product: str
     code: str
 
-    @property
-    def guide(self) -> "Guide":
-        return GUIDES.get(self.code, ANY_PRODUCT)
+
+@dataclass(frozen=True)
+class InvitationFacts:
+    """What somebody is invited to, by whom, and the link that lets them in."""
+
+    actor: Actor | None
+    held: tuple[str, ...]
+    address: str
+    until: datetime
 
 
 @dataclass(frozen=True)
-class Guide:
-    """How to start with a product: what it is for, the first steps, where to read more (nothing when empty)."""
+class RoleFacts:
+    """Which role somebody had and has, who gave it, and what they hold."""
 
-    purpose: str | Promise
-    steps: tuple[str | Promise, ...]
-    link: str = ""
+    actor: Actor | None
+    before: str
+    role: str
+    held: tuple[str, ...]
 
 
 def change_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
     """Return what the changes that each email tells of did to its user, by notification id: read from the entitlement history.
 
-    That is from before the first of them to after the last, in three queries.
+    That is from before the first of them to after the last, in four queries. Who acted is whoever made the last one.
     """
     told = told_in(notifications)
     tells = {(n.user_id, change): n.id for n in notifications for change in told[n.id]}
     changes = AccessChange.objects.filter(
         change_id__in={change for _user, change in tells}, user_id__in={user for user, _change in tells}
     )
-    spans: dict[int, tuple[list[int], list[int]]] = {}
-    for user, change, before, after in changes.order_by("id").values_list("user_id", "change_id", "before", "after"):
+    spans: dict[int, tuple[list[int], list[int], int | None]] = {}
+    for user, change, *span in changes.order_by("id").values_list("user_id", "change_id", "before", "after", "actor_id"):
         # A single change too may reach a user in several steps.
         if letter := tells.get((user, change)):
-            first_before, _after = spans.get(letter, (before, after))
-            spans[letter] = first_before, after
-    names = product_names()
-
-    def named(ids: set[int]) -> tuple[str, ...]:
-        return tuple(name for product, name in names.items() if product in ids)
-
+            before, after, actor = span
+            spans[letter] = spans.get(letter, (before,))[0], after, actor
+    names, actors = product_names(), _actors(actor for _before, _after, actor in spans.values())
     facts: dict[int, Hashable] = {}
     for notification in notifications:
-        if span := spans.get(notification.id):
-            had, has = set(span[0]), set(span[1])
-            facts[notification.id] = ChangeFacts(named(has - had), named(had - has), named(has))
+        if found := spans.get(notification.id):
+            had, has, actor = set(found[0]), set(found[1]), actors.get(found[2] or 0)
+            facts[notification.id] = ChangeFacts(_named(names, has - had), _named(names, had - has), _named(names, has), actor)
     return facts
+
+
+def change_values(facts: ChangeFacts) -> dict[str, Value]:
+    """Return what a change email says in the language that is active."""
+    language = get_language() or "en"
+    return {
+        "changes": together(
+            _listed(language, "added", facts.added),
+            _listed(language, "removed", facts.removed),
+            _listed(language, "held", facts.held) if facts.held else note(NOTHING_LEFT),
+        ),
+        "added": Value.plain(joined(facts.added)),
+        "removed": Value.plain(joined(facts.removed)),
+        "holds": Value.plain(joined(facts.held)),
+    }
 
 
 def onboarding_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
@@ -92,49 +134,180 @@ def onboarding_facts(notifications: Sequence[Notification]) -> dict[int, Hashabl
     return {n.id: OnboardingFacts(products[n.about].name, products[n.about].code) for n in notifications if n.about in products}
 
 
-GUIDES = {
-    "meeting": Guide(
-        _("With GoTo Meeting you meet online: everyone sees the same screen and each other, from a browser or a phone."),
-        (
-            _("Sign in with your work email address and choose “Meet now” to try it alone: check your microphone and camera."),
-            _("Schedule your first meeting and send the invitation: your guests join with its link and need no account."),
-            _("In the meeting choose “Share screen” to show one window or all of it, and hand control to a guest if you like."),
-        ),
-        "https://support.goto.com/meeting",
+def invitation_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
+    """Return what each invitation is to, by notification id, in five queries. Who chose a password meanwhile is not in it."""
+    acts, actors = _acts(notifications)
+    users = User.objects.only("email", "password").in_bulk({n.user_id for n in notifications})
+    held = _held(users)
+    facts: dict[int, Hashable] = {}
+    for notification in notifications:
+        act, user = acts.get(notification.about), users.get(notification.user_id)
+        if act is not None and user is not None and not user.has_usable_password():
+            address = settings.CONSOLE_URL + reverse("accept_invitation", args=[token_of(user, invited_at=act.at)])
+            facts[notification.id] = InvitationFacts(actors.get(act.actor_id or 0), held[user.pk], address, act.at + LIFETIME)
+    return facts
+
+
+def invitation_values(facts: InvitationFacts) -> dict[str, Value]:
+    """Return what an invitation says in the language that is active."""
+    return {
+        "products": _listed(get_language() or "en", "held", facts.held)
+        if facts.held
+        else sentences(gettext("You hold no product yet.")),
+        "holds": Value.plain(joined(facts.held)),
+        "link": link(facts.address, gettext("Choose your password")),
+        "expires": Value.plain(day(facts.until)),
+    }
+
+
+def role_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
+    """Return which role each user had and got, by notification id, in four queries."""
+    acts, actors = _acts(notifications)
+    held = _held({n.user_id for n in notifications})
+    return {
+        n.id: RoleFacts(actors.get(act.actor_id or 0), act.before["role"], act.after["role"], held[n.user_id])
+        for n in notifications
+        if (act := acts.get(n.about)) is not None and act.before and act.after
+    }
+
+
+def role_values(facts: RoleFacts) -> dict[str, Value]:
+    """Return what an email about a role says in the language that is active."""
+    abilities = [str(capability.label) for capability in sorted(CAPABILITIES[facts.role])]
+    nothing = sentences(gettext("With this role you do not open the console."))
+    return {
+        "before": Value.plain(Role(facts.before).label),
+        "role": Value.plain(Role(facts.role).label),
+        "abilities": listing(gettext("What you can do in the console now:"), abilities) if abilities else nothing,
+        "products": _listed(get_language() or "en", "held", facts.held),
+        "holds": Value.plain(joined(facts.held)),
+    }
+
+
+def _welcomed() -> Mapping[str, str | Promise]:
+    found = Product.objects.filter(onboarding=True).order_by("position", "id")
+    return dict(found.values_list("code", "name"))
+
+
+def _change_sample(reader: User, variant: str, now: datetime) -> ChangeFacts:
+    """Return the last change of the reader, as far as it is such a one; else one that could have been."""
+    names, actor = product_names(), Actor(reader.name, reader.email)
+    held = _held([reader.pk])[reader.pk]
+    last = AccessChange.objects.filter(user=reader).order_by("-id").first()
+    if variant == SUSPENDED:
+        return ChangeFacts((), held or tuple(names.values())[:2], (), actor)
+    if last and last.after:
+        had, has = set(last.before), set(last.after)
+        return ChangeFacts(_named(names, has - had), _named(names, had - has), _named(names, has), actor)
+    held = held or tuple(names.values())[:3]
+    return ChangeFacts(held[:1], tuple(name for name in names.values() if name not in held)[:1], held, actor)
+
+
+def _onboarding_sample(reader: User, variant: str, now: datetime) -> OnboardingFacts:
+    return OnboardingFacts(Product.objects.get(code=variant).name, variant)
+
+
+def _invitation_sample(reader: User, variant: str, now: datetime) -> InvitationFacts:
+    held = _held([reader.pk])[reader.pk]
+    return InvitationFacts(Actor(reader.name, reader.email), held, f"{settings.CONSOLE_URL}/…", now + LIFETIME)
+
+
+def _role_sample(reader: User, variant: str, now: datetime) -> RoleFacts:
+    before = Role.ADMIN if reader.role == Role.MEMBER else Role.MEMBER
+    return RoleFacts(Actor(reader.name, reader.email), before, reader.role, _held([reader.pk])[reader.pk])
+
+
+def _acts(notifications: Sequence[Notification]) -> tuple[dict[int, AdminAction], dict[int, Actor]]:
+    """Return what was done to somebody that these emails are about, by id, and who did it, by theirs."""
+    acts = AdminAction.objects.in_bulk({n.about for n in notifications})
+    return acts, _actors(act.actor_id for act in acts.values())
+
+
+def _actors(ids: Iterable[int | None]) -> dict[int, Actor]:
+    found = User.objects.only("email", "first_name", "last_name").in_bulk({number for number in ids if number})
+    return {number: Actor(user.name, user.email) for number, user in found.items()}
+
+
+def _held(users: Iterable[int]) -> dict[int, tuple[str, ...]]:
+    """Return what each of the users holds, by their ids."""
+    names, users = product_names(), list(users)
+    held = dict(ProductAccess.objects.filter(pk__in=users).values_list("pk", "products"))
+    return {user: _named(names, set(held.get(user, ()))) for user in users}
+
+
+def _named(names: Mapping[int, str], products: set[int]) -> tuple[str, ...]:
+    return tuple(name for product, name in names.items() if product in products)
+
+
+@lru_cache(maxsize=5_000)
+def _listed(language: str, which: str, products: tuple[str, ...]) -> Value:
+    """Return one of the LISTS in the language, which is the active one."""
+    title, sign, tone, colour = LISTS[which]
+    return listing(title, products, sign=sign, tone=tone, colour=colour)
+
+
+CHANGE_KIND = Kind(
+    name=CHANGE,
+    label=_("Change of products"),
+    lane=2,
+    template="change",
+    facts=change_facts,
+    values=change_values,
+    sample=_change_sample,
+    placeholders=(
+        ACTOR,
+        Placeholder("changes", _("What is new, what is gone, and what the reader holds now"), is_block=True, is_needed=True),
+        Placeholder("added", _("What is new, in one line")),
+        Placeholder("removed", _("What is gone, in one line")),
+        HOLDS,
     ),
-    "webinar": Guide(
-        _("With GoTo Webinar you present to a large audience, who registers beforehand and can ask you questions."),
-        (
-            _("Sign in with your work email address and schedule a webinar: its registration page is made for you."),
-            _("Add co-organisers and panelists, then start a practice session: nobody in the audience sees or hears it."),
-            _("Share the registration link. Afterwards the reports say who came, who stayed, and what they asked."),
-        ),
-        "https://support.goto.com/webinar",
+    variant=lambda facts: "" if facts.held else SUSPENDED,
+    variants=lambda: {"": _("Something is left"), SUSPENDED: _("Nothing is left: Suspended")},
+    merges=True,
+)
+ONBOARDING_KIND = Kind(
+    name=ONBOARDING,
+    label=_("How to start with a product"),
+    lane=1,
+    template="onboarding",
+    facts=onboarding_facts,
+    values=lambda facts: {"product": Value.plain(facts.product)},
+    sample=_onboarding_sample,
+    placeholders=(Placeholder("product", _("The name of the product")),),
+    variant=lambda facts: facts.code,
+    variants=_welcomed,
+    context=lambda variant: {"guide": guide_to(variant)},
+)
+INVITATION_KIND = Kind(
+    name=INVITATION,
+    label=_("Invitation"),
+    lane=0,
+    template="invitation",
+    facts=invitation_facts,
+    values=invitation_values,
+    sample=_invitation_sample,
+    placeholders=(
+        ACTOR,
+        Placeholder("link", _("The link to choose a password with"), is_block=True, is_needed=True),
+        Placeholder("expires", _("The day on which the link ends")),
+        PRODUCTS,
+        HOLDS,
     ),
-    "training": Guide(
-        _("With GoTo Training you teach a class online, with materials, tests and a catalogue of your courses."),
-        (
-            _("Sign in with your work email address, create a training and upload its materials: learners get them beforehand."),
-            _("Write a short test or a poll: you can start it during the session, and see the answers at once."),
-            _("Publish the training in your catalogue, or send its registration link to the learners yourself."),
-        ),
-        "https://support.goto.com/training",
-    ),
-    "openvoice": Guide(
-        _("With OpenVoice you hold conference calls by telephone, at any time and without booking."),
-        (
-            _("Sign in with your work email address: your conference room number and your organiser PIN are on the first page."),
-            _("Give your guests a dial-in number and the room number. Keep the PIN to yourself: with it you start the call."),
-            _("During a call you can mute everyone, lock it or record it with keys of your telephone: the help lists them."),
-        ),
-        "https://support.goto.com/openvoice",
-    ),
-}
-ANY_PRODUCT = Guide(
-    _("It is ready for you, with the account that you already have."),
-    (
-        _("Sign in to it with your work email address."),
-        _("Look around: its own help tells you what it can do for you."),
-        _("Ask an administrator of your organisation if something you need is missing."),
+)
+ROLE_KIND = Kind(
+    name=ROLE,
+    label=_("Change of role"),
+    lane=1,
+    template="role",
+    facts=role_facts,
+    values=role_values,
+    sample=_role_sample,
+    placeholders=(
+        ACTOR,
+        Placeholder("before", _("The role that the reader had")),
+        Placeholder("role", _("The role that the reader has now"), is_needed=True),
+        Placeholder("abilities", _("What the role lets its holder do"), is_block=True),
+        PRODUCTS,
+        HOLDS,
     ),
 )

@@ -9,13 +9,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 APPS = ["users", "notifications", "products", "admin_console"]  # each may import those before it
 ROOMS = {  # inside of an app, each room may import those before it
-    "users": ["models", "moments", "record", "plans", "queries", "actions", "sheets", "imports", "reading_room", "admin", "apps"],
+    "users": ["models", "moments", "record", "plans", "queries", "actions", "invitations", "sheets", "imports", "reading_list", "reading_room", "admin", "apps"],
     "notifications": [
-        "models", "mail_server", "queries", "emails", "suppression", "smtp", "outbox", "sink", "actions", "tasks", "admin", "apps"
+        "models", "mail_server", "queries", "colours", "placeholders", "markup", "mime", "phrases", "wordings", "emails",
+        "suppression", "smtp", "outbox", "sink", "actions", "customising", "people", "tasks", "admin", "apps"
     ],
     "products": [
-        "models", "selection", "history", "targets", "queries", "reports", "export", "asof", "previews", "refusals",
-        "previewed", "undoing", "seats", "batch", "running", "actions", "imports", "tasks", "emails", "admin", "apps"
+        "models", "selection", "history", "sealing", "checkpoints", "verification", "retention", "erasure", "targets", "queries", "reports", "export", "asof", "stretches", "previews", "refusals",
+        "previewed", "undoing", "seats", "batch", "running", "actions", "imports", "tasks", "guides", "emails", "news", "admin", "apps"
     ],
 }  # fmt: skip
 

@@ -12,8 +12,9 @@ from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.utils.translation import gettext as _
 
-from users.models import Capability, GroupMembership, Role, User, UserGroup
+from users.models import Action, AdminAction, Capability, GroupMembership, Role, User, UserGroup
 from users.queries import can, grantable_roles
+from users.record import record
 
 SEEN_AT_MOST_EVERY = timedelta(hours=1)
 # Plain ASCII addresses, in lower case: what every mail server takes.
@@ -163,8 +164,9 @@ def add_user(
 
 
 @transaction.atomic
-def change_role(*, actor: User, user: User, role: str, now: datetime) -> None:
-    """Give the user this role. Nobody gives what they do not hold, nor takes it from somebody who holds more than they do.
+def change_role(*, actor: User, user: User, role: str, now: datetime) -> AdminAction | None:
+    """Give the user this role and return the record of it. Nobody gives what they do not hold, nor takes it from somebody who
+    holds more than they do. A user who has the role already stays as they are: nothing is recorded.
 
     Raises NotAllowed or LastSuperAdmin.
     """
@@ -172,9 +174,12 @@ def change_role(*, actor: User, user: User, role: str, now: datetime) -> None:
     user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
     if not {user.role, role} <= set(grantable_roles(actor)):
         raise NotAllowed(_("You may not give or take this role."))
+    if user.role == role:
+        return None
     with keeping_a_super_admin():
         User.objects.filter(pk=user.pk).update(role=role)
     logger.info("role_changed", extra={"user": user.pk, "before": user.role, "role": role, "actor": actor.pk})
+    return record(Action.USER_ROLE_CHANGED, actor=actor, subject=user.pk, before={"role": user.role}, after={"role": role})
 
 
 @transaction.atomic

@@ -33,6 +33,7 @@ class Capability(models.TextChoices):
     VIEW_CHANGES = "changes.view", _("See the bulk changes of all admins")
     VIEW_NOTIFICATIONS = "notifications.view", _("See every email and its fate")
     VIEW_EVIDENCE = "evidence.view", _("Read the entitlement history in Django admin")
+    CUSTOMISE_EMAILS = "emails.customise", _("Write what emails say and how they look")
     ERASE_USERS = "users.erase", _("Erase the personal data of users")
 
 
@@ -223,6 +224,7 @@ class Action(models.TextChoices):
     USER_PASSWORD_ASKED = "user.password_asked", _("Asked for an email to set a new password")
     USER_PASSWORD_SET = "user.password_set", _("Set a new password")
     USER_ADDED = "user.added", _("Added a user")
+    USER_INVITED = "user.invited", _("Invited a user")
     USER_IMPORTED = "user.imported", _("Imported users")
     USER_EXPORTED = "user.exported", _("Exported users")
     USER_ROLE_CHANGED = "user.role_changed", _("Changed the role of a user")

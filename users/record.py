@@ -14,14 +14,14 @@ def record(
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
     words: Mapping[str, Any] | None = None,
-) -> None:
-    """Record that the actor did this to the subject (the id of a user, group, product …), in the caller's transaction.
+) -> AdminAction:
+    """Record that the actor did this to the subject (the id of a user, group, product …), in the caller's transaction; return it.
 
     `before` and `after` are what was changed, without personal data: ids, numbers, codes. What names or may name a person
     (an email, a name, a reason, a search text) goes into `words`, which erasing that person overwrites. The time, the database
     role and the salted digest of the words are the database's to add.
     """
-    AdminAction.objects.create(
+    return AdminAction.objects.create(
         action=action,
         actor=actor,
         subject_id=subject,

@@ -87,8 +87,8 @@ class TestOnboardingEmail:
         for number in "123":
             assert f"  {number}. " in received.text
         if code != "rescue":
-            assert f"https://support.goto.com/{code}" in received.text
-            assert f">https://support.goto.com/{code}</a>" in received.html  # the link shows its host
+            assert "https://support.goto.com/" in received.text
+            assert ">https://support.goto.com/</a>" in received.html  # the link shows its host
 
     def test_it_is_sent_once_in_a_life(self, smtp_script: ScriptedServer) -> None:
         grace = make_user()

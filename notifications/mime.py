@@ -1,0 +1,105 @@
+"""Emails as bytes: a message encoded once with gaps in it, and what goes into the gaps.
+
+A gap lies between soft line breaks of the quoted-printable encoding, so whatever is put in neither breaks nor joins a line.
+"""
+
+import binascii
+from base64 import encodebytes
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.header import Header
+from email.utils import formataddr
+from functools import lru_cache
+
+from notifications.placeholders import Pieces, Value, one_line
+
+# In quoted-printable "=" is followed by two digits or the end of a line: no part can hold these.
+PARTS, RELATED = "=_parts", "=_related"
+LOGO_ID = "logo@console"
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A place for a value."""
+
+    name: str
+    in_html: bool
+
+
+@dataclass(frozen=True)
+class Body:
+    """What comes after the headers of the letter, encoded: bytes and gaps."""
+
+    content: tuple[bytes | Gap, ...]
+
+    def filled(self, values: Mapping[str, Value]) -> "Body":
+        """Return the body with the values put in; gaps without a value stay."""
+        found: list[bytes | Gap] = []
+        for part in self.content:
+            new: bytes | Gap = part
+            if isinstance(part, Gap) and (value := values.get(part.name)) is not None:
+                new = quoted(value.html if part.in_html else value.text)
+            if found and isinstance(new, bytes) and isinstance(found[-1], bytes):
+                found[-1] += new
+            else:
+                found.append(new)
+        return Body(tuple(found))
+
+    def as_bytes(self, values: Mapping[str, Value]) -> bytes:
+        """Return the body with all of its gaps filled. Raises KeyError when a value is missing."""
+        encoded = {name: (quoted(value.text), quoted(value.html)) for name, value in values.items()}
+        return b"".join(part if isinstance(part, bytes) else encoded[part.name][part.in_html] for part in self.content)
+
+
+def body_of(text: Pieces, html: Pieces | None, logo: bytes | None = None) -> Body:
+    """Return the encoded body of an email: its text, or text and HTML, the logo beside the HTML."""
+    plain: list[bytes | Gap] = [_head("text/plain"), *_content(text, in_html=False)]
+    if html is None:
+        return Body((b"MIME-Version: 1.0\r\n", *plain))
+    rich: list[bytes | Gap] = [_head("text/html"), *_content(html, in_html=True)]
+    if logo is not None:
+        rich = [
+            f'Content-Type: multipart/related; type="text/html"; boundary="{RELATED}"\r\n\r\n--{RELATED}\r\n'.encode(),
+            *rich,
+            f"\r\n--{RELATED}\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: base64\r\nContent-ID: <{LOGO_ID}>\r\n"
+            f"Content-Disposition: inline\r\n\r\n{encodebytes(logo).decode()}--{RELATED}--\r\n".replace("\n", "\r\n")
+            .replace("\r\r\n", "\r\n")
+            .encode(),
+        ]
+    start = f'MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary="{PARTS}"\r\n\r\n--{PARTS}\r\n'.encode()
+    between, end = f"\r\n--{PARTS}\r\n".encode(), f"\r\n--{PARTS}--\r\n".encode()
+    return Body((start, *plain, between, *rich, end)).filled({})
+
+
+def quoted(text: str) -> bytes:
+    """Return the text as quoted-printable between soft line breaks, so that it fits in anywhere."""
+    return b"=\r\n" + _quoted_printable(text) + b"=\r\n"
+
+
+@lru_cache(maxsize=1_000)
+def header(name: str, value: str) -> bytes:
+    """Return a header line. What could begin another one is taken out of the value."""
+    value = one_line(value)
+    written = Header(value, None if value.isascii() else "utf-8", maxlinelen=76, header_name=name).encode(linesep="\r\n")
+    return f"{name}: {written}\r\n".encode()
+
+
+@lru_cache(maxsize=1_000)
+def address_header(name: str, address: str, person: str = "") -> bytes:
+    """Return a header line with an address, and whose it is."""
+    return f"{name}: {formataddr((one_line(person), one_line(address)))}\r\n".encode()
+
+
+def _head(kind: str) -> bytes:
+    return f'Content-Type: {kind}; charset="utf-8"\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n'.encode()
+
+
+def _content(pieces: Pieces, *, in_html: bool) -> list[bytes | Gap]:
+    found: list[bytes | Gap] = [_quoted_printable(pieces.literals[0])]
+    for name, literal in zip(pieces.names, pieces.literals[1:], strict=True):
+        found += [Gap(name, in_html), _quoted_printable(literal)]
+    return found
+
+
+def _quoted_printable(text: str) -> bytes:
+    return binascii.b2a_qp(text.encode()).replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")

@@ -1,0 +1,44 @@
+"""What is done to people and told to them by email: they are invited, or given another role."""
+
+from datetime import datetime
+
+from django.db import transaction
+from django.utils import translation
+
+from notifications.actions import queue, queue_message
+from notifications.emails import ACCOUNT, KINDS, LinkFacts, compose, language_of
+from notifications.wordings import identity
+from users import actions, invitations
+from users.models import AdminAction, User
+
+INVITATION, ROLE = "INVITATION", "ROLE"  # both about an AdminAction
+
+
+@transaction.atomic
+def invite(*, actor: User, user: User, now: datetime) -> None:
+    """Owe the user an email with a link to choose a password, a new one each time. Raises users.actions.NotAllowed."""
+    _owe(INVITATION, invitations.invite(actor=actor, user=user, now=now))
+
+
+@transaction.atomic
+def change_role(*, actor: User, user: User, role: str, notify: bool, now: datetime) -> bool:
+    """Give the user this role, tell them unless `notify` is off; return whether they had another one before.
+
+    Raises users.actions.NotAllowed or LastSuperAdmin.
+    """
+    changed = actions.change_role(actor=actor, user=user, role=role, now=now)
+    if changed is not None and notify:
+        _owe(ROLE, changed)
+    return changed is not None
+
+
+def owe_password_link(*, user: User, address: str, until: datetime, now: datetime) -> None:
+    """Owe the user an email with this link to choose a new password, in their language."""
+    language = language_of(user)
+    message = compose(KINDS[ACCOUNT], LinkFacts(address, until), reader=user, language=language, identity=identity())
+    with translation.override(language):
+        queue_message(user=user, subject=message.subject, text=message.text, html=message.html, now=now)
+
+
+def _owe(kind: str, about: AdminAction) -> None:
+    queue(kind, "SELECT %(user)s::int, %(about)s::bigint", {"user": about.subject_id, "about": about.pk})

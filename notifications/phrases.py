@@ -1,0 +1,67 @@
+"""Turns of phrase that emails share, in the language that is active."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.template.loader import render_to_string
+from django.utils.formats import date_format
+from django.utils.functional import Promise
+from django.utils.html import format_html
+from django.utils.timezone import localtime
+from django.utils.translation import pgettext
+
+from notifications.placeholders import Value, one_line
+
+
+def joined(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them: “A”, “A and B”, “A, B and C”."""
+    if len(names) < 2:
+        return "".join(names)
+    if len(names) == 2:
+        # Translators: joins the only two of a list, as in “A and B”
+        last = pgettext("end of a list", "%(first)s and %(second)s")
+    else:
+        # Translators: joins the last one to a list of at least two, as in “A, B and C”; with a comma where yours has one
+        last = pgettext("end of a long list", "%(first)s and %(second)s")
+    # Translators: joins two that are followed by more, as in “A, B and C”
+    between = pgettext("middle of a list", "%(first)s, %(second)s")
+    found = names[0]
+    for name in names[1:-1]:
+        found = between % {"first": found, "second": name}
+    return last % {"first": found, "second": names[-1]}
+
+
+def day(moment: datetime) -> str:
+    """Return a day as the language writes it."""
+    return date_format(localtime(moment), "DATE_FORMAT")
+
+
+def listing(title: str | Promise, items: Sequence[str], *, sign: str = "•", tone: str = "soft", colour: str = "#5a6675") -> Value:
+    """Return a titled list; nothing when it is empty. In text its sign is ASCII."""
+    if not items:
+        return Value("", "")
+    items = [one_line(item) for item in items]
+    dash = {"•": "*", "−": "-"}.get(sign, sign)
+    text = "\n".join([str(title), *(f"  {dash} {item}" for item in items)])
+    look = {"title": title, "items": items, "sign": sign, "tone": tone, "colour": colour}
+    return Value(text, render_to_string("emails/listing.html", look))
+
+
+def note(sentence: str | Promise) -> Value:
+    """Return a sentence that nobody shall overlook."""
+    return Value(str(sentence), render_to_string("emails/note.html", {"sentence": sentence}))
+
+
+def together(*values: Value) -> Value:
+    """Return blocks one below the other."""
+    return Value("\n\n".join(value.text for value in values if value.text), "".join(value.html for value in values))
+
+
+def link(address: str, label: str | Promise) -> Value:
+    """Return a button that leads to an address of ours, and the address itself."""
+    return Value(address, render_to_string("emails/link.html", {"address": address, "label": label}))
+
+
+def sentences(*lines: str) -> Value:
+    """Return sentences, one in a line."""
+    return Value("\n".join(lines), "".join(format_html('<p style="margin:0 0 8px;">{}</p>\n', line) for line in lines))

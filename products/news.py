@@ -1,0 +1,165 @@
+"""What admins are told by email: how a bulk change of theirs ended, or paused by itself, and that seats run low."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.conf import settings
+from django.urls import reverse
+from django.utils.formats import number_format
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from notifications import emails
+from notifications.emails import Kind
+from notifications.models import Notification
+from notifications.phrases import day, link, sentences
+from notifications.placeholders import Placeholder, Value
+from products.models import BulkChange, SeatWarning
+from users.models import User
+
+COURSES = {
+    "FINISHED": _("Bulk change finished"),
+    "FAILED": _("Bulk change finished with errors"),
+    "PAUSED": _("Bulk change paused"),
+}
+SEATS = "SEATS"  # about a warning
+
+
+def register() -> None:
+    """Make the kinds known to the outbox."""
+    for kind in (*COURSE_KINDS, SEATS_KIND):
+        emails.register(kind)
+
+
+@dataclass(frozen=True)
+class CourseFacts:
+    """How far a bulk change came."""
+
+    number: int
+    requested_at: datetime
+    changed: int
+    unchanged: int
+    skipped: int
+    waiting: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class SeatFacts:
+    """How many seats of a product are left."""
+
+    product: str
+    product_id: int
+    free: int
+    seats: int
+
+
+def course_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
+    """Return how far the change of each email came, by notification id, in one query."""
+    changes = BulkChange.objects.in_bulk({n.about for n in notifications})
+    return {n.id: _course(changes[n.about], n.kind) for n in notifications if n.about in changes}
+
+
+def course_values(facts: CourseFacts) -> dict[str, Value]:
+    """Return what an email about a bulk change says in the language that is active."""
+    held_already = ngettext(
+        "%(users)s user held these products already.", "%(users)s users held these products already.", facts.unchanged
+    )
+    counted = [
+        (facts.changed, ngettext("%(users)s user was changed.", "%(users)s users were changed.", facts.changed)),
+        (facts.unchanged, held_already),
+        (facts.skipped, ngettext("%(users)s user was left out.", "%(users)s users were left out.", facts.skipped)),
+        (facts.waiting, ngettext("%(users)s user still waits.", "%(users)s users still wait.", facts.waiting)),
+    ]
+    lines = [line % {"users": number_format(users, force_grouping=True)} for users, line in counted if users]
+    why = [gettext("Why it paused: %(reason)s") % {"reason": facts.reason}] if facts.reason else []
+    return {
+        "change": Value.plain(facts.number),
+        "date": Value.plain(day(facts.requested_at)),
+        "outcome": sentences(*why, *lines),
+        "link": link(settings.CONSOLE_URL + reverse("change", args=[facts.number]), gettext("Open the change")),
+    }
+
+
+def seat_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
+    """Return which seats ran low, by notification id, in one query."""
+    found = SeatWarning.objects.select_related("product").in_bulk({n.about for n in notifications})
+    return {
+        n.id: SeatFacts(warning.product.name, warning.product_id, warning.free, warning.seats)
+        for n in notifications
+        if (warning := found.get(n.about)) is not None
+    }
+
+
+def seat_values(facts: SeatFacts) -> dict[str, Value]:
+    """Return what an email about seats says in the language that is active."""
+    line = ngettext("%(free)s of %(seats)s seat is free.", "%(free)s of %(seats)s seats are free.", facts.seats)
+    numbers = {"free": number_format(facts.free, force_grouping=True), "seats": number_format(facts.seats, force_grouping=True)}
+    return {
+        "product": Value.plain(facts.product),
+        "outcome": sentences(line % numbers),
+        "link": link(settings.CONSOLE_URL + reverse("product", args=[facts.product_id]), gettext("Open the product")),
+    }
+
+
+def _course(change: BulkChange, kind: str) -> CourseFacts:
+    return CourseFacts(
+        number=change.pk,
+        requested_at=change.requested_at,
+        changed=change.changed,
+        unchanged=change.unchanged,
+        skipped=change.skipped,
+        waiting=change.not_reached,
+        reason=change.state_reason if kind == "PAUSED" else "",
+    )
+
+
+def _course_sample(kind: str, reader: User, now: datetime) -> CourseFacts:
+    last = BulkChange.objects.order_by("-id").first()
+    reason = "No space left on device" if kind == "PAUSED" else ""
+    made = BulkChange(id=1, requested_at=now, targets=1_204, changed=1_180, unchanged=20, skipped=4)
+    return CourseFacts(**{**vars(_course(last or made, kind)), "reason": reason})
+
+
+def _seat_sample(reader: User, variant: str, now: datetime) -> SeatFacts:
+    return SeatFacts("GoTo Meeting", 1, 4, 100)
+
+
+CHANGE_PLACEHOLDERS = (
+    Placeholder("change", _("The number of the change")),
+    Placeholder("date", _("The day on which it was started")),
+    Placeholder("outcome", _("How many users were changed"), is_block=True, is_needed=True),
+    Placeholder("link", _("The link to the change"), is_block=True),
+)
+
+
+def _course_kind(name: str) -> Kind:
+    return Kind(
+        name=name,
+        label=COURSES[name],
+        lane=1,
+        template="course",
+        facts=course_facts,
+        values=course_values,
+        sample=lambda reader, variant, now: _course_sample(name, reader, now),
+        placeholders=CHANGE_PLACEHOLDERS,
+        context=lambda variant: {"course": name},
+    )
+
+
+COURSE_KINDS = tuple(map(_course_kind, COURSES))
+SEATS_KIND = Kind(
+    name=SEATS,
+    label=_("Seats run low"),
+    lane=1,
+    template="seats",
+    facts=seat_facts,
+    values=seat_values,
+    sample=_seat_sample,
+    placeholders=(
+        Placeholder("product", _("The name of the product")),
+        Placeholder("outcome", _("How many seats are free"), is_block=True, is_needed=True),
+        Placeholder("link", _("The link to the product"), is_block=True),
+    ),
+)
