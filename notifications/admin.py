@@ -18,6 +18,7 @@ from notifications.models import Notification, State
 from notifications.queries import letters_of
 from users.admin import UserAdmin
 from users.models import User
+from users.reading_list import number
 from users.reading_room import (
     NOTHING,
     ChoiceFilter,
@@ -28,7 +29,6 @@ from users.reading_room import (
     Text,
     column,
     moment,
-    number,
     of_people,
     page_link,
     person_link,

@@ -24,10 +24,14 @@ from products.emails import CHANGE, ONBOARDING
 from products.models import AccessChange, BulkChange, BulkChangeSkip, Mode, Product, Source
 from products.queries import product_names, skipped_by_reason, timeline
 from products.selection import selection_in_words
+from products.stretches import Kind, Stretch, stretches
 from users.admin import UserAdmin
 from users.models import User, UserGroup
 from users.moments import Moment, UnreadableMoment, zones
+from users.queries import UserFilter, users_matching, visible_groups
+from users.reading_list import number
 from users.reading_room import (
+    FEW,
     NOTHING,
     ChoiceFilter,
     NumberFilter,
@@ -37,10 +41,10 @@ from users.reading_room import (
     Text,
     column,
     moment,
-    number,
     of_people,
     one_of,
     page_link,
+    people,
     person_link,
     under,
 )
@@ -104,6 +108,20 @@ class Revoked(ProductFilter):
         return rows.filter(Q(before__contains=[int(self.value)]) & ~Q(after__contains=[int(self.value)]))
 
 
+class InGroup(ChoiceFilter):
+    """Finds the rows of those who are in a user group now, or in one below it."""
+
+    name = "group"
+    title = _("User group")
+
+    def options(self) -> Sequence[tuple[str, Text]]:
+        return [(str(pk), path) for pk, path in visible_groups(self.request.user)]
+
+    def chosen(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        members = users_matching(User.objects.all(), UserFilter(group=(int(self.value),)), now=now())
+        return rows.filter(one_of("user", members))
+
+
 class BySource(ChoiceFilter):
     name = field = "source"
     title = _("Source")
@@ -123,7 +141,7 @@ class AccessChangeAdmin(ReadOnlyAdmin):
     search_fields = ("name", "email", "change", "reason")
     search_help_text = _("Any part of the user's name or email, the number of a bulk change, or words of its reason.")
     list_display = ("when", "person", "granted_and_first", "revoked", "by", "bulk_change", "origin")
-    list_filter = (OfPerson, Granted, Revoked, ByActor, OfChange, HappenedIn, BySource)
+    list_filter = (OfPerson, InGroup, Granted, Revoked, ByActor, OfChange, HappenedIn, BySource)
     fieldsets = (
         (None, {"fields": ("when", "person", "granted", "revoked", "first_time", "held_before", "held_after")}),
         (None, {"fields": ("by", "bulk_change", "emails", "origin", "db_role")}),
@@ -132,6 +150,14 @@ class AccessChangeAdmin(ReadOnlyAdmin):
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         is_of_a_change = request.GET.get("change") or number(request.GET.get("q", "")) is not None
         return ("user_id", "id") if is_of_a_change else ("-id",)
+
+    def is_rare(self, request: HttpRequest) -> bool:
+        asked = {name for name, value in request.GET.items() if value}
+        return not asked & {"person", "change", "q"} and bool(asked & {"granted", "revoked", "by", "source", "group"})
+
+    def stretches(self, request: HttpRequest, *, first: int = 1, last: int | None = None) -> Sequence[tuple[int, int, Q]]:
+        found = stretches(_kind(request), first=first, last=last)
+        return [(each.first, each.last, _within(each)) for each in found]
 
     def dress(self, rows: Sequence[Any]) -> None:
         names = product_names()
@@ -205,6 +231,25 @@ class AccessChangeAdmin(ReadOnlyAdmin):
             return NOTHING
         filters = {"person": row.user_id, "kind": CHANGE, "about": row.change_id}
         return page_link("notifications_notification_changelist", _("Change email of this user"), **filters)
+
+
+def _kind(request: HttpRequest) -> Kind:
+    """Return what the filters of the list say of a row that the summaries know too."""
+    asked = request.GET
+    actors: tuple[int, ...] | None = None
+    if by := asked.get("by", "").strip():
+        person = number(by, most=2**31)
+        few = [person] if person is not None else list(people(by).order_by().values_list("pk", flat=True)[: FEW + 1])
+        actors = tuple(few) if len(few) <= FEW else None
+    granted, revoked = (number(asked.get(name, ""), most=2**31) for name in ("granted", "revoked"))
+    return Kind(granted=granted, revoked=revoked, actors=actors, source=asked.get("source") or None)
+
+
+def _within(stretch: Stretch) -> Q:
+    """Return the condition on a row to be in a stretch; knowing when it was written saves looking into other months."""
+    if stretch.since is None:
+        return Q(id__range=(stretch.first, stretch.last))
+    return Q(id__range=(stretch.first, stretch.last), at__range=(stretch.since, stretch.until))
 
 
 # Bulk changes

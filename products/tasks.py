@@ -10,7 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from notifications.tasks import deliver
-from products import actions, checkpoints, queries, sealing
+from products import actions, checkpoints, queries, sealing, stretches
 from products.models import BulkChange
 
 TURN = 1.0  # seconds of one task; then others have theirs
@@ -43,6 +43,7 @@ def sweep(**_: Any) -> None:
 def seal(**_: Any) -> None:
     """Seal what was written since the last time, and now and then sign what has come of it."""
     sealing.seal()
+    stretches.summarise()
     if made := checkpoints.make(now=timezone.now(), every=timedelta(seconds=settings.HISTORY_CHECKPOINT_SECONDS)):
         checkpoints.publish(made)
 

@@ -1,6 +1,5 @@
 """Django admin as a reading room: pages of rows that nobody can edit, quick at millions of rows, and the filters beside them."""
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -8,8 +7,7 @@ from typing import Any, ClassVar, cast
 from urllib.parse import urlencode
 
 from django.contrib import admin
-from django.contrib.admin.views.main import ChangeList
-from django.db import OperationalError, connection, models, transaction
+from django.db import models
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -21,88 +19,16 @@ from django.utils.text import capfirst
 from django.utils.timezone import get_current_timezone, localtime, make_aware, now
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from psycopg.errors import QueryCanceled
 
 from users.models import User
 from users.queries import UserFilter, users_matching
+from users.reading_list import PAGE_SIZE, ReadingList, number
 
-PAGE_SIZE = 50
-PATIENCE = "5s"  # so long the database may look for one page, then the reader is asked to narrow down
 FEW = 500
-BEFORE, AFTER = "before", "after"
+STRETCH = 100_000  # ids
 NOTHING = SafeString("–")
 
 type Text = str | Promise
-
-
-class ReadingList(ChangeList):
-    """One page of a list, told by the row it begins or ends at: nothing is counted, and no page costs more than the first."""
-
-    model_admin: "ReadOnlyAdmin"
-    next_page = previous_page = ""
-    was_cut_off = False
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.title = str(capfirst(self.opts.verbose_name_plural))
-
-    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
-        for name in (BEFORE, AFTER):  # a new search or filter begins at the first page
-            self.params.pop(name, None)
-            self.filter_params.pop(name, None)
-        return super().get_queryset(request, exclude_parameters)
-
-    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
-        """Return the one order of the list, which an index serves; `?o=` is not asked."""
-        return list(self.model_admin.get_ordering(request))
-
-    def get_results(self, request: HttpRequest) -> None:
-        backwards = BEFORE in request.GET
-        mark = self._mark(request.GET.get(BEFORE) or request.GET.get(AFTER), request)
-        rows = self.queryset.filter(self._beyond(mark, request, backwards=backwards)) if mark else self.queryset
-        found = self._read((rows.reverse() if backwards and mark else rows)[: PAGE_SIZE + 1])
-        page, more = found[:PAGE_SIZE], len(found) > PAGE_SIZE
-        if backwards and mark:
-            page.reverse()
-            has_previous, has_next = more, True
-        else:
-            has_previous, has_next = mark is not None, more
-        if page:
-            self.previous_page = self.get_query_string({BEFORE: page[0].pk}) if has_previous else ""
-            self.next_page = self.get_query_string({AFTER: page[-1].pk}) if has_next else ""
-        self.model_admin.dress(page)
-        self.result_list, self.result_count, self.full_result_count = page, len(page), None
-        self.can_show_all = self.multi_page = self.show_full_result_count = self.show_admin_actions = False
-
-    def _mark(self, text: str | None, request: HttpRequest) -> tuple[Any, ...] | None:
-        """Return what the list is ordered by, of the row that a page begins or ends at; None to begin at the start."""
-        fields = [field.lstrip("-") for field in self.get_ordering(request, self.queryset)]
-        row = number(text or "")
-        return self.model._default_manager.filter(pk=row).values_list(*fields).first() if row is not None else None
-
-    def _beyond(self, mark: tuple[Any, ...], request: HttpRequest, *, backwards: bool) -> Q:
-        ordering = self.get_ordering(request, self.queryset)
-        comparison = "lt" if ordering[0].startswith("-") != backwards else "gt"
-        return _beyond([field.lstrip("-") for field in ordering], mark, comparison)
-
-    def _read(self, rows: QuerySet[Any]) -> list[Any]:
-        try:
-            with transaction.atomic(), connection.cursor() as cursor:
-                cursor.execute("SELECT set_config('statement_timeout', %s, true)", [PATIENCE])
-                return list(rows)
-        except OperationalError as error:
-            if not isinstance(error.__cause__, QueryCanceled):
-                raise
-            self.was_cut_off = True
-            return []
-
-
-def _beyond(fields: Sequence[str], mark: Sequence[Any], comparison: str) -> Q:
-    """Return the condition on rows that come after the mark in the order of the fields, written so that an index serves it."""
-    beyond = Q(**{f"{fields[0]}__{comparison}": mark[0]})
-    if len(fields) == 1:
-        return beyond
-    return Q(**{f"{fields[0]}__{comparison}e": mark[0]}) & (beyond | _beyond(fields[1:], mark[1:], comparison))
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -124,6 +50,17 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def found(self, rows: QuerySet[Any], words: str) -> QuerySet[Any]:
         """Return those of the rows that a search finds."""
         return rows
+
+    def is_rare(self, request: HttpRequest) -> bool:
+        """Return whether what is asked for may be so rare, and found by no index, that it is looked for in stretches at once."""
+        return False
+
+    def stretches(self, request: HttpRequest, *, first: int = 1, last: int | None = None) -> Sequence[tuple[int, int, Q]]:
+        """Return the stretches of ids in which to look for rows, newest first, each with the condition to be in it."""
+        newest = self.model._default_manager.order_by("-pk").values_list("pk", flat=True).first() or 0
+        top = newest if last is None else min(last, newest)
+        found = [(max(high - STRETCH + 1, first), high) for high in range(top, first - 1, -STRETCH)]
+        return [(low, high, Q(pk__range=(low, high))) for low, high in found]
 
     def panels(self, request: HttpRequest, row: Any) -> Iterable[SafeString]:
         """Return what a row's page shows below its fields."""
@@ -338,12 +275,6 @@ def _midnight(text: str, *, days: int = 0) -> datetime:
 
 
 # What pages show
-
-
-def number(text: str, *, most: int = 2**63) -> int | None:
-    """Return the number that “12” or “#12” names, None for any other text."""
-    digits = text.strip().removeprefix("#")
-    return int(digits) if re.fullmatch("[0-9]{1,19}", digits) and int(digits) < most else None
 
 
 def people(words: str) -> QuerySet[User]:

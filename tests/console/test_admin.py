@@ -440,7 +440,9 @@ def test_the_history_outlives_a_user_who_was_deleted(client: Client, reader: Use
 
 
 def test_the_history_is_filtered_and_searched(client: Client, reader: User, admin_user: User) -> None:
-    grace, alan = make_user("Grace Hopper", email="grace@tests.example"), make_user("Alan Turing", email="alan@tests.example")
+    sales = make_group("Sales")
+    grace = make_user("Grace Hopper", email="grace@tests.example", groups=[make_group("Benelux", inside=sales)])
+    alan = make_user("Alan Turing", email="alan@tests.example")
     before = give(alan, "webinar") and history_of(alan)[0]
     first = change(admin_user, [grace], "meeting", reason="Moves to Paris")
     second = change(admin_user, [grace, alan], "webinar")
@@ -462,6 +464,8 @@ def test_the_history_is_filtered_and_searched(client: Client, reader: User, admi
         ({"change": first.pk}, [gained]),
         ({"change": f"#{second.pk}"}, [swapped]),
         ({"source": Source.HELD_BEFORE}, [before]),
+        ({"group": sales.pk}, [swapped, gained]),
+        ({"group": sales.pk, "revoked": meeting}, [swapped]),
         ({"since": today, "until": today}, [swapped, gained, before]),
         ({"until": today - timedelta(days=1)}, []),
         ({"since": today + timedelta(days=1)}, []),
@@ -489,7 +493,7 @@ def test_many_people_of_one_name_are_all_found(client: Client, reader: User, mon
 def test_the_pages_of_a_list_show_every_row_once_in_both_directions(
     client: Client, reader: User, admin_user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("users.reading_room.PAGE_SIZE", 3)
+    monkeypatch.setattr("users.reading_list.PAGE_SIZE", 3)
     people = [make_user(name) for name in ("Bo", "Al", "Al", "Al", "Cy", "Di", "Al", "Ed")]
     done = change(admin_user, people, "meeting")
 
@@ -537,7 +541,7 @@ def test_a_page_that_begins_nowhere_begins_at_the_start(client: Client, reader: 
 
 def test_a_list_that_takes_too_long_asks_to_narrow_it_down(client: Client, reader: User, monkeypatch: pytest.MonkeyPatch) -> None:
     give(make_user("Grace Hopper"), "meeting")
-    monkeypatch.setattr("users.reading_room.PATIENCE", "1ms")
+    monkeypatch.setattr("users.reading_list.PATIENCE", "1ms")
     monkeypatch.setattr(
         "products.admin.AccessChangeAdmin.get_queryset",
         lambda _self, _request: AccessChange.objects.extra(where=["pg_sleep(0.2) IS NOT NULL"]),
@@ -547,6 +551,29 @@ def test_a_list_that_takes_too_long_asks_to_narrow_it_down(client: Client, reade
 
     assert response.status_code == 200
     assert "Please narrow it down" in text_of(response)
+
+
+def test_a_list_without_the_time_to_look_at_all_rows_says_how_far_it_looked_and_leads_on(
+    client: Client, reader: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("users.reading_list.ENOUGH", 0)
+    monkeypatch.setattr("products.stretches.UNKNOWN", 2)
+    people = [give(make_user(f"Person {number}"), "rescue" if number in (1, 6) else "meeting") for number in range(9)]
+    rare = {"granted": ids("rescue")[0]}
+
+    pages, further = [client.get(HISTORY, rare)], 0
+    while pages[-1].context["cl"].next_page:
+        further += "There was no time to look at all rows" in text_of(pages[-1])
+        pages.append(client.get(HISTORY + pages[-1].context["cl"].next_page))
+    forwards = [row.pk for page in pages for row in page.context["cl"].result_list]
+    back, backwards = pages[-1], [row.pk for row in pages[-1].context["cl"].result_list]
+    while back.context["cl"].previous_page:
+        back = client.get(HISTORY + back.context["cl"].previous_page)
+        backwards = [row.pk for row in back.context["cl"].result_list] + backwards
+
+    assert forwards == [history_of(people[number])[0] for number in (6, 1)]
+    assert set(backwards) == set(forwards)
+    assert further >= 3
 
 
 # Bulk changes, emails, products
