@@ -260,6 +260,8 @@ BULK_BATCH_SIZE = env.number("BULK_BATCH_SIZE", 5_000, least=1, most=50_000)
 BULK_AT_ONCE = env.number("BULK_AT_ONCE", 1_000, least=0, most=10_000)
 # A change that touches or suspends more users than this asks to type the number (rule B11).
 BULK_CONFIRM_ABOVE = env.number("BULK_CONFIRM_ABOVE", 25_000, least=1)
+# With so many of a hundred seats of a product free, or fewer, whoever may set seats is told.
+SEATS_LOW_PERCENT = env.number("SEATS_LOW_PERCENT", 10, least=0, most=100)
 # Without a name: that of the invented organisation (admin_console/demo.py).
 ORGANISATION_NAME = env.text("ORGANISATION_NAME", ALLOWED_HOSTS[0] if PRODUCTION else "Aldermoor")
 

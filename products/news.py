@@ -94,11 +94,10 @@ def seat_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
 
 def seat_values(facts: SeatFacts) -> dict[str, Value]:
     """Return what an email about seats says in the language that is active."""
-    line = ngettext("%(free)s of %(seats)s seat is free.", "%(free)s of %(seats)s seats are free.", facts.seats)
     numbers = {"free": number_format(facts.free, force_grouping=True), "seats": number_format(facts.seats, force_grouping=True)}
     return {
         "product": Value.plain(facts.product),
-        "outcome": sentences(line % numbers),
+        "outcome": sentences(gettext("Free seats: %(free)s of %(seats)s") % numbers),
         "link": link(settings.CONSOLE_URL + reverse("product", args=[facts.product_id]), gettext("Open the product")),
     }
 

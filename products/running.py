@@ -10,8 +10,9 @@ from django.db.models import F
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from notifications import actions as notifications
 from products.batch import LostClaim, apply_batch
-from products.models import BulkChange, BulkChangeBatch, BulkChangeSkip, Product
+from products.models import BulkChange, BulkChangeBatch, BulkChangeSkip, Product, Source
 from products.queries import out_of_reach
 from users.models import Capability
 from users.queries import can
@@ -150,8 +151,17 @@ def _too_many_failures(change: BulkChange, words: str) -> str:
 
 def _pause(change: BulkChange, why: str) -> Step:
     running = BulkChange.objects.filter(pk=change.pk, state=BulkChange.State.RUNNING)  # and not finished by another worker
-    running.update(state=BulkChange.State.PAUSED, state_reason=why, state_by=None)
+    with transaction.atomic():
+        if running.update(state=BulkChange.State.PAUSED, state_reason=why, state_by=None):
+            _tell_who_asked(change, BulkChange.State.PAUSED)
     return Step.OVER
+
+
+def _tell_who_asked(change: BulkChange, state: str) -> None:
+    """Owe the admin an email about a change that ran in the background: they may have left the console long ago."""
+    if change.source == Source.CONSOLE:
+        source = "SELECT actor_id, id FROM products_bulkchange WHERE id = %(change)s AND actor_id IS NOT NULL"
+        notifications.queue(state, source, {"change": change.pk})
 
 
 def _divide(batch: BulkChangeBatch, words: str) -> Step:
@@ -195,6 +205,8 @@ def _finish(change: BulkChange, *, now: datetime) -> bool:
         if waiting.exists():
             return False
         conclude(change, now=now)
+        if change.state != BulkChange.State.CANCELLED:  # by whom, the page tells
+            _tell_who_asked(change, change.state)
         return True
 
 

@@ -2,15 +2,19 @@
 
 import logging
 from dataclasses import dataclass
+from datetime import datetime
 
-from django.db import connections, transaction
+from django.conf import settings
+from django.db import connection, connections, transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from notifications import actions as notifications
 from products.models import Seat
 from products.refusals import ChangeRefused, NotAllowed
-from users.models import Capability, User
+from users.models import CAPABILITIES, Action, Capability, Role, User
 from users.queries import can
+from users.record import record
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +42,42 @@ def set_seats(*, actor: User, product_id: int, seats: int | None) -> Seat:
             )
             raise TooFewSeats(sentence % {"used": seat.used, "reserved": seat.reserved}, taken=taken)
         logger.info("seats_set", extra={"actor": actor.pk, "product": product_id, "before": seat.seats, "after": seats})
-        seat.seats = seats
+        before, seat.seats = seat.seats, seats
         seat.save(update_fields=["seats"])
+        told = {"before": {"seats": before}, "after": {"seats": seats}}
+        record(Action.PRODUCT_SEATS_CHANGED, actor=actor, subject=product_id, **told)
     return seat
+
+
+def warn_of_low_seats(*, now: datetime) -> int:
+    """Owe an email to everyone who may set seats for each product whose free seats ran low since; return for how many products.
+
+    Low is SEATS_LOW_PERCENT of the seats or fewer. Told once: again only after there were enough in between.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(LOW_NO_MORE, {"percent": settings.SEATS_LOW_PERCENT, "now": now})
+        cursor.execute(LOW, {"percent": settings.SEATS_LOW_PERCENT, "now": now})
+        found = [row[0] for row in cursor]
+        if found:
+            who = "SELECT u.id, w.id FROM users_user u, products_seatwarning w WHERE u.is_active AND u.role = ANY(%(roles)s)"
+            roles = [role for role in Role if Capability.MANAGE_USERS in CAPABILITIES[role]]
+            notifications.queue("SEATS", f"{who} AND w.id = ANY(%(found)s)", {"roles": roles, "found": found})
+    return len(found)
+
+
+IS_LOW = "(s.seats - s.used - s.reserved) * 100 <= s.seats * %(percent)s"
+LOW_NO_MORE = f"""
+UPDATE products_seatwarning w SET over_at = %(now)s FROM products_seat s
+WHERE s.product_id = w.product_id AND w.over_at IS NULL AND (s.seats IS NULL OR NOT {IS_LOW})
+"""
+LOW = f"""
+INSERT INTO products_seatwarning (product_id, free, seats, at)
+SELECT s.product_id, s.seats - s.used - s.reserved, s.seats, %(now)s
+FROM products_seat s JOIN products_product p ON p.id = s.product_id
+WHERE s.seats > 0 AND p.retired_at IS NULL AND {IS_LOW}
+AND NOT EXISTS (SELECT FROM products_seatwarning w WHERE w.product_id = s.product_id AND w.over_at IS NULL)
+ON CONFLICT DO NOTHING RETURNING id
+"""
 
 
 @dataclass(frozen=True)

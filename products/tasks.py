@@ -10,7 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from notifications.tasks import deliver
-from products import actions, checkpoints, queries, sealing, stretches
+from products import actions, checkpoints, queries, sealing, seats, stretches
 from products.models import BulkChange
 
 TURN = 1.0  # seconds of one task; then others have theirs
@@ -32,9 +32,10 @@ def run_bulk_change(*, change_id: int, **_: Any) -> None:
 
 @shared_task
 def sweep(**_: Any) -> None:
-    """Ring again for whatever a crash left behind, and make the history's next partitions."""
+    """Ring again for whatever a crash left behind, warn of seats that run low, and make the history's next partitions."""
     for change_id in queries.stalled():
         run_bulk_change.delay(change_id=change_id)
+    seats.warn_of_low_seats(now=timezone.now())
     with connection.cursor() as cursor:
         cursor.execute("SELECT products_make_history_partitions(12)")
 
