@@ -22,8 +22,9 @@ from notifications import emails, mail_server, outbox, smtp, suppression
 from notifications.emails import Letter
 from notifications.models import RETRYABLE, Notification, State, Suppression
 from notifications.outbox import Batch, Fate
-from users.models import Capability, User
+from users.models import Action, Capability, User
 from users.queries import can
+from users.record import record
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,9 @@ def retry(*, actor: User, ids: Sequence[int], now: datetime) -> int:
         again = Notification.objects.filter(id__in=leaders, state__in=RETRYABLE)
         again.update(state=State.QUEUED, attempts=0, not_before=now)
         outbox.share_fate(leaders)
+        if retried:
+            only = retried[0][0] if len(retried) == 1 else None
+            record(Action.EMAIL_RETRIED, actor=actor, subject=only, after={"emails": [number for number, _leader in retried]})
     return len(retried)
 
 
@@ -115,9 +119,12 @@ def release(*, actor: User, address: str) -> bool:
     """
     if not can(actor, Capability.MANAGE_USERS):
         raise PermissionDenied(_("Your role does not include releasing addresses."))
-    released, _models = Suppression.objects.filter(address=suppression.normalised(address)).delete()
-    if released:
-        logger.info("address released", extra={"actor": actor.pk, "address": suppression.normalised(address)})
+    address = suppression.normalised(address)
+    with transaction.atomic():
+        released, _models = Suppression.objects.filter(address=address).delete()
+        if released:
+            record(Action.ADDRESS_RELEASED, actor=actor, words={"address": address})
+            logger.info("address released", extra={"actor": actor.pk, "address": address})
     return bool(released)
 
 

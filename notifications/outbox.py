@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import InterfaceError, OperationalError, connection, transaction
 
@@ -47,7 +48,9 @@ class Batch:
     sending: Notification | None = None  # the one whose content is handed over
     _letters: Mapping[int, Letter] = field(default_factory=dict)
     _unrecorded: dict[int, Fate] = field(default_factory=dict)
+    _is_plain: bool = True  # nothing but SENT is unrecorded
     _recorded_at: float = field(default_factory=time.monotonic)
+    _notes: Any = None  # a cursor for `intend`
 
     def prepare(self, letters: Mapping[int, Letter]) -> None:
         """Record what has a fate already, and what is to be sent: to whom, under which subject and Message-ID."""
@@ -58,22 +61,23 @@ class Batch:
         with connection.cursor() as cursor:
             # Until the batch is settled no commit waits for the disk: the end of any process of ours loses nothing by that.
             cursor.execute("SET synchronous_commit = off")
+        # Not Django's own cursor: it would have the one statement that there is for each email parsed and planned each time.
+        self._notes = connection.connection.cursor()
 
     def intend(self, notification: Notification) -> bool:
         """Record that the content of this email goes out now, after all fates so far; return False when the claim is lost."""
-        overdue = time.monotonic() - self._recorded_at > TELL_EVERY
         # All before this one count as accepted, so any other fate is recorded first.
-        if overdue or any(fate.state != State.SENT for fate in self._unrecorded.values()):
+        if not self._is_plain or time.monotonic() - self._recorded_at > TELL_EVERY:
             self._record()
-        # Once for each email: Django's own cursor would have it parsed and planned anew each time.
         with connection.wrap_database_errors:
-            done = connection.connection.execute(_INTEND, [notification.id, self.claim], prepare=True)
-        self.sending = notification if done.rowcount else None
+            self._notes.execute(_INTEND, (notification.id, self.claim), prepare=True)
+        self.sending = notification if self._notes.rowcount else None
         return self.sending is not None
 
     def decide(self, notification: Notification, fate: Fate) -> None:
         """Take note of what became of an email."""
         self.fates[notification.id] = self._unrecorded[notification.id] = fate
+        self._is_plain = self._is_plain and fate.state == State.SENT
 
     def put_off(self, code: int | None, words: str, wait: timedelta) -> None:
         """Let every email that has no fate yet wait: the server is not available."""
@@ -108,7 +112,7 @@ class Batch:
         with transaction.atomic():
             if self._unrecorded and Claim.objects.select_for_update().filter(id=self.claim).values_list("id"):
                 self._write(self._unrecorded)
-        self._unrecorded, self._recorded_at = {}, time.monotonic()
+        self._unrecorded, self._is_plain, self._recorded_at = {}, True, time.monotonic()
 
     def _write(self, fates: Mapping[int, Fate]) -> None:
         empty: list[object] = [None] * len(DESCRIBED)

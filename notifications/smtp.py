@@ -9,8 +9,8 @@ import contextlib
 import smtplib
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from functools import lru_cache
+from typing import Any, BinaryIO, NamedTuple
 
 from django.core.mail import mailers
 
@@ -20,8 +20,7 @@ THROTTLING = frozenset({421, 450, 451, 454})
 LONGEST_LINE = 8_192
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What the server answered to one email."""
 
     code: int
@@ -149,21 +148,19 @@ class Conversation:
             self._server.close()
 
     def _reply(self, *, about_address: bool = False) -> Answer:
-        words = list[bytes]()
-        while True:
+        words, more = b"", True
+        while more:
             line = self._replies.readline(LONGEST_LINE)
             if not line.endswith(b"\n"):
                 raise OSError("Connection unexpectedly closed" if not line else "the server's answer is not SMTP")
-            words.append(line[4:].strip())
-            if line[3:4] != b"-":
-                break
+            words, more = words + line[3:], line[3:4] == b"-"
         if not line[:3].isdigit():
             raise OSError("the server's answer is not SMTP")
-        code = int(line[:3])
-        if code == 421:  # It closes the connection.
+        answer = Answer(int(line[:3]), _words(words.replace(b"\n-", b"\n").lstrip(b"-")), about_address)
+        if answer.code == 421:  # It closes the connection.
             self._server.close()
-            raise ServerUnavailableError(_words(b" ".join(words)), code)
-        return Answer(code, _words(b" ".join(words)), about_address)
+            raise ServerUnavailableError(answer.words, answer.code)
+        return answer
 
     def _lost(self, error: OSError, *, unclear: bool) -> ConnectionLostError:
         self._server.close()
@@ -197,6 +194,7 @@ def _envelope(letter: Letter) -> tuple[bytes, bytes, bytes]:
     return f"MAIL FROM:<{letter.sender}>\r\n".encode(), f"RCPT TO:<{letter.to}>\r\n".encode(), b"DATA\r\n"
 
 
+@lru_cache(maxsize=100)
 def _words(words: bytes | str) -> str:
     text = words if isinstance(words, str) else words.decode("utf-8", "replace")
     return " ".join(text.replace("\x00", "").split())[:500]
