@@ -15,6 +15,7 @@ from admin_console.views import (
     manage_products,
     manage_users,
     notifications,
+    people,
     products,
     steering,
     undo,
@@ -26,6 +27,7 @@ urlpatterns = [
     path("readyz", health.readyz, name="readyz"),
     path("", account.home, name="home"),
     path("me/", account.me, name="me"),
+    path("invitation/<str:token>/", account.accept_invitation, name="accept_invitation"),
     # Manage users
     path("users/", manage_users.manage_users, name="manage_users"),
     path("users/count/", manage_users.count_users, name="count_users"),
@@ -33,6 +35,7 @@ urlpatterns = [
     path("users/selection/ticks/", manage_users.tick_users, name="tick_users"),
     path("users/selection/everyone/", manage_users.select_all, name="select_all_users"),
     path("users/selection/clear/", manage_users.clear_selection, name="clear_selection"),
+    path("users/add/", people.add_user, name="add_user"),
     # Manage products
     path("users/products/", manage_products.manage_products, name="manage_products"),
     path("users/products/preview/", manage_products.preview_changes, name="preview_changes"),
@@ -42,6 +45,8 @@ urlpatterns = [
     # One user
     path("users/<int:user_id>/", user.user, name="user"),
     path("users/<int:user_id>/products/", user.user_products, name="user_products"),
+    path("users/<int:user_id>/invite/", people.invite_user, name="invite_user"),
+    path("users/<int:user_id>/role/", people.user_role, name="user_role"),
     path("users/<int:user_id>/emails/<int:email_id>/retry/", user.retry_email, name="retry_email"),
     path("users/<int:user_id>/as-of/", as_of.user_as_of, name="user_as_of"),
     # Changes

@@ -16,7 +16,7 @@ ROOMS = {  # inside of an app, each room may import those before it
     ],
     "products": [
         "models", "selection", "history", "sealing", "checkpoints", "verification", "retention", "erasure", "targets", "queries", "reports", "export", "asof", "stretches", "previews", "refusals",
-        "previewed", "undoing", "seats", "batch", "running", "actions", "imports", "tasks", "guides", "emails", "news", "admin", "apps"
+        "previewed", "undoing", "seats", "batch", "running", "actions", "people", "imports", "tasks", "guides", "emails", "news", "admin", "apps"
     ],
 }  # fmt: skip
 

@@ -31,8 +31,9 @@ from products.asof import granted_by
 from products.models import AccessChange, BulkChange, Mode, Product
 from products.queries import catalogue, timeline
 from products.selection import Selection
-from users.models import Capability, User
-from users.queries import can, changeable_by, visible_groups, visible_to, with_status
+from users.invitations import invitations_of
+from users.models import AdminAction, Capability, User
+from users.queries import can, changeable_by, grantable_roles, visible_groups, visible_to, with_status
 
 TEMPLATE = "users/user.html"
 PAGE_SIZE = 50
@@ -147,6 +148,21 @@ class UserPage:
             can(self.actor, Capability.ASSIGN_PRODUCTS)
             and User.objects.filter(changeable_by(self.actor), pk=self.person.pk).exists()
         )
+
+    @cached_property
+    def invitations(self) -> list[AdminAction]:
+        """Every invitation that was sent to the user, newest first."""
+        return invitations_of(self.person)
+
+    @property
+    def may_invite(self) -> bool:
+        """Whether the actor may send an invitation: to who may sign in and has chosen no password yet."""
+        return can(self.actor, Capability.MANAGE_USERS) and self.person.is_active and not self.person.has_usable_password()
+
+    @property
+    def may_change_role(self) -> bool:
+        """Whether the actor may give the user another role."""
+        return self.person.role in grantable_roles(self.actor)
 
     @property
     def may_retry(self) -> bool:

@@ -1,0 +1,85 @@
+"""What the forms about one person accept: a user to add, a first password, a role, how one likes to be written to."""
+
+from typing import Any
+from zoneinfo import available_timezones
+
+from django import forms
+from django.conf import settings
+from django.contrib.auth.forms import SetPasswordForm
+from django.utils.functional import lazy
+from django.utils.translation import gettext_lazy as _
+
+from products.queries import catalogue, out_of_reach
+from users.models import Role, User, UserGroup
+from users.queries import grantable_roles, visible_groups
+
+LANGUAGES = [("", _("As the organisation’s")), *settings.LANGUAGES]
+time_zones = lazy(lambda: [("", _("As the console’s")), *((zone, zone) for zone in sorted(available_timezones()))], list)
+
+
+class Described(forms.Form):
+    """A form whose fields name what is wrong with them to a screen reader."""
+
+    def fail(self, field: str, message: str) -> None:
+        """Show the message beside the field, or above all when there is no such field."""
+        self.add_error(field if field in self.fields else None, message)
+
+
+class AddUserForm(Described):
+    """A user to add."""
+
+    first_name = forms.CharField(label=_("First name"), required=False, max_length=64)
+    last_name = forms.CharField(label=_("Last name"), required=False, max_length=64)
+    email = forms.CharField(label=_("Email"), max_length=254, widget=forms.EmailInput)
+    role = forms.ChoiceField(label=_("Role"))
+    language = forms.ChoiceField(label=_("Language"), required=False, choices=LANGUAGES)
+    groups = forms.ModelMultipleChoiceField(
+        UserGroup.objects.all(), label=_("User groups"), required=False, widget=forms.CheckboxSelectMultiple
+    )
+    products = forms.MultipleChoiceField(label=_("Products to begin with"), required=False, widget=forms.CheckboxSelectMultiple)
+    invited = forms.BooleanField(
+        label=_("Send an invitation"),
+        required=False,
+        help_text=_("An email with a link to choose a password, which works for seven days."),
+    )
+
+    def __init__(self, data: Any = None, *, actor: User) -> None:
+        super().__init__(data, initial={"role": Role.MEMBER, "invited": True})
+        unreachable = out_of_reach(actor)
+        fields: Any = self.fields
+        roles = {Role.MEMBER: Role.MEMBER.label, **{role: role.label for role in grantable_roles(actor)}}
+        fields["role"].choices = list(roles.items())
+        fields["products"].choices = [
+            (product.pk, product.name) for product in catalogue() if product.retired_at is None and product.pk not in unreachable
+        ]
+        paths = dict(visible_groups(actor))
+        fields["groups"].queryset = UserGroup.objects.filter(pk__in=paths)
+        fields["groups"].label_from_instance = lambda group: paths[group.pk]
+        fields["groups"].choices = list(paths.items())
+
+    @property
+    def product_ids(self) -> list[int]:
+        return [int(number) for number in self.cleaned_data["products"]]
+
+
+class PreferencesForm(Described):
+    """The language in which somebody is written to, and the time zone in which they read times."""
+
+    language = forms.ChoiceField(label=_("Language"), required=False, choices=LANGUAGES)
+    time_zone = forms.ChoiceField(label=_("Time zone"), required=False, choices=time_zones)
+
+
+class FirstPasswordForm(SetPasswordForm[User]):
+    """The first password of somebody who was invited."""
+
+
+class RoleForm(Described):
+    """Another role for a user."""
+
+    role = forms.ChoiceField(label=_("Role"))
+    quiet = forms.BooleanField(label=_("Do not notify the user about this change"), required=False)
+
+    def __init__(self, data: Any = None, *, actor: User, user: User) -> None:
+        super().__init__(data, initial={"role": user.role})
+        fields: Any = self.fields
+        fields["role"].choices = [(role, role.label) for role in grantable_roles(actor)]

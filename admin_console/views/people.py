@@ -1,0 +1,80 @@
+"""Adding a user, inviting them once more, and giving them another role."""
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils.timezone import now
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST
+
+from admin_console.access import Request, may_sign_in, requires
+from admin_console.person_forms import AddUserForm, RoleForm
+from admin_console.views.changes import see_other
+from notifications.people import change_role, invite
+from notifications.tasks import ring
+from products.people import add_person
+from products.refusals import ChangeRefused
+from users.actions import InvalidUser, LastSuperAdmin, NotAllowed
+from users.models import Capability
+from users.queries import grantable_roles, visible_to
+
+
+@require_http_methods(["GET", "POST"])
+@requires(Capability.MANAGE_USERS)
+def add_user(request: Request) -> HttpResponse:
+    """Add a user; refused, the form again with the sentence beside its cause and all that was filled in."""
+    form = AddUserForm(request.POST if request.method == "POST" else None, actor=request.user)
+    if request.method == "POST" and form.is_valid():
+        who = {name: form.cleaned_data[name] for name in ("email", "first_name", "last_name", "language", "role", "groups")}
+        invited = form.cleaned_data["invited"]
+        try:
+            user = add_person(actor=request.user, products=form.product_ids, invited=invited, now=now(), **who)
+        except InvalidUser as error:
+            form.fail(error.field, str(error))
+        except (NotAllowed, ChangeRefused) as error:
+            form.fail("products" if isinstance(error, ChangeRefused) else "role", str(error))
+        else:
+            ring()
+            said = _("%(name)s was added and invited.") if invited else _("%(name)s was added.")
+            messages.success(request, said % {"name": user.name})
+            return see_other("user", user.pk)
+    return render(request, "users/add_user.html", {"form": form}, status=422 if form.errors else 200)
+
+
+@require_POST
+@requires(Capability.MANAGE_USERS)
+def invite_user(request: Request, user_id: int) -> HttpResponse:
+    """Send the invitation once more, with a new link."""
+    user = get_object_or_404(visible_to(request.user).select_related("product_access"), pk=user_id)
+    try:
+        if not may_sign_in(user):
+            raise NotAllowed(_("%(name)s holds no product and could not sign in: assign one first.") % {"name": user.name})
+        invite(actor=request.user, user=user, now=now())
+    except NotAllowed as error:
+        messages.error(request, str(error))
+    else:
+        ring()
+        messages.success(request, _("The invitation is on its way."))
+    return see_other("user", user.pk)
+
+
+@require_http_methods(["GET", "POST"])
+@requires(Capability.CHANGE_ROLES)
+def user_role(request: Request, user_id: int) -> HttpResponse:
+    """Give a user another role, and tell them unless that is switched off."""
+    user = get_object_or_404(visible_to(request.user), pk=user_id)
+    if user.role not in grantable_roles(request.user):
+        raise PermissionDenied(_("You may not give or take this role."))
+    form = RoleForm(request.POST if request.method == "POST" else None, actor=request.user, user=user)
+    if request.method == "POST" and form.is_valid():
+        asked = form.cleaned_data
+        try:
+            changed = change_role(actor=request.user, user=user, role=asked["role"], notify=not asked["quiet"], now=now())
+        except (NotAllowed, LastSuperAdmin) as error:
+            form.fail("role", str(error))
+        else:
+            ring()
+            messages.success(request, _("The role was changed.") if changed else _("The user has this role already."))
+            return see_other("user", user.pk)
+    return render(request, "users/role.html", {"form": form, "person": user}, status=422 if form.errors else 200)

@@ -1,0 +1,36 @@
+"""Adding a person: the user, the products to begin with, and the invitation, all or nothing."""
+
+import uuid
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from notifications.people import invite
+from products.actions import request_bulk_change
+from products.models import Mode
+from products.selection import Selection
+from users.actions import InvalidUser, add_user
+from users.models import Role, User
+
+
+@transaction.atomic
+def add_person(*, actor: User, products: Iterable[int], invited: bool, now: datetime, **who: Any) -> User:
+    """Add a user (`who` is what `users.actions.add_user` takes) who holds these products, owe the invitation, and return them.
+
+    Raises what `add_user` and `request_bulk_change` raise, and InvalidUser for a Member who is invited to nothing.
+    """
+    products = list(products)
+    if invited and not products and who.get("role", Role.MEMBER) == Role.MEMBER:
+        raise InvalidUser(
+            "invited", _("A Member without products cannot sign in: choose some products, or send no invitation yet.")
+        )
+    user = add_user(actor=actor, now=now, **who)
+    if invited:
+        invite(actor=actor, user=user, now=now)
+    if products:
+        asked = {"mode": Mode.ADD, "notify": False, "key": uuid.uuid4(), "reason": ""}
+        request_bulk_change(actor=actor, selection=Selection.of([user.pk]), products=products, now=now, **asked)
+    return user

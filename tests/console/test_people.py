@@ -1,0 +1,253 @@
+"""Adding a user, their invitation, their own page, and their role."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth import SESSION_KEY
+from django.test import Client
+from django.utils.formats import date_format
+from django.utils.timezone import now
+
+from notifications.models import Notification
+from notifications.people import invite
+from tests.factories import give, held_by, ids, limit, make_group, make_holders, make_user
+from tests.mail import ScriptedServer, smtp_script
+from tests.notifications.test_delivery import deliver
+from users import invitations
+from users.models import Role, User
+
+pytestmark = pytest.mark.django_db
+__all__ = ["smtp_script"]
+PASSWORD = "correct horse battery staple"
+
+
+@pytest.fixture
+def ada(client: Client) -> User:
+    """Return an admin who is signed in."""
+    ada = make_user("Ada Admin", role=Role.ADMIN)
+    client.force_login(ada)
+    return ada
+
+
+def filled(**fields: Any) -> dict[str, Any]:
+    return {"first_name": "Grace", "last_name": "Hopper", "email": "grace@people.example", "role": "MEMBER", **fields}
+
+
+def link_in(server: ScriptedServer) -> str:
+    """Return the path of the link in the last email."""
+    found = re.search(rf"^{settings.CONSOLE_URL}(/invitation/\S+)$", server.messages[-1].text, re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def kinds_owed_to(user: User) -> set[str]:
+    return set(Notification.objects.filter(user=user).values_list("kind", flat=True))
+
+
+@pytest.mark.usefixtures("ada")
+class TestAddUser:
+    def test_the_form_opens(self, client: Client) -> None:
+        response = client.get("/users/add/")
+
+        assert response.status_code == 200
+        assert b"Products to begin with" in response.content
+
+    def test_a_user_is_added_with_groups_products_and_an_invitation(self, client: Client) -> None:
+        sales = make_group("Sales")
+
+        asked = filled(language="fr", groups=[sales.pk], products=ids("rescue", "meeting"), invited="on")
+        response = client.post("/users/add/", asked)
+
+        grace = User.objects.get(email="grace@people.example")
+        assert response["Location"] == f"/users/{grace.pk}/"
+        assert (grace.name, grace.language, list(grace.groups.all())) == ("Grace Hopper", "fr", [sales])
+        assert held_by(grace) == {"rescue", "meeting"}
+        assert kinds_owed_to(grace) == {"INVITATION", "ONBOARDING"}
+
+    def test_without_the_tick_nobody_is_invited(self, client: Client) -> None:
+        client.post("/users/add/", filled())
+
+        assert kinds_owed_to(User.objects.get(email="grace@people.example")) == set()
+
+    @pytest.mark.parametrize(
+        ("fields", "said"),
+        [
+            ({"email": "nobody"}, "is not an email"),
+            ({"email": "ada@people.example"}, "There is a user with this email already."),
+            ({"invited": "on"}, "A Member without products cannot sign in"),
+            ({"role": "SUPER_ADMIN"}, "not one of the available choices"),
+            ({"products": ["x"]}, "not one of the available choices"),
+        ],
+    )
+    def test_refused_the_form_keeps_what_was_filled_in(self, client: Client, fields: dict[str, Any], said: str) -> None:
+        make_user(email="ada@people.example")
+
+        response = client.post("/users/add/", filled(**fields))
+
+        assert response.status_code == 422
+        assert said in response.text
+        assert 'value="Hopper"' in response.text
+        assert not User.objects.filter(last_name="Hopper").exists()
+
+    def test_short_of_seats_nobody_is_added(self, client: Client) -> None:
+        make_holders(1, "rescue")
+        limit("rescue", 1)
+
+        response = client.post("/users/add/", filled(products=ids("rescue"), invited="on"))
+
+        assert response.status_code == 422
+        assert 'id="id_products_error"' in response.text
+        assert not User.objects.filter(last_name="Hopper").exists()
+        assert not Notification.objects.exists()
+
+    def test_a_manager_adds_nobody(self, client: Client) -> None:
+        client.force_login(make_user(role=Role.MANAGER))
+
+        assert client.get("/users/add/").status_code == 403
+        assert client.post("/users/add/", filled()).status_code == 403
+
+
+class TestInvitation:
+    def test_its_link_lets_one_choose_a_password_and_leads_to_ones_own_page(
+        self, client: Client, smtp_script: ScriptedServer
+    ) -> None:
+        grace = give(make_user("Grace Hopper"), "rescue")
+        User.objects.filter(pk=grace.pk).update(password="!never")
+        invite(actor=make_user("Ada Admin", role=Role.ADMIN), user=grace, now=now())
+        deliver()
+        link = link_in(smtp_script)
+
+        opened = client.get(link)
+        chosen = {"new_password1": PASSWORD, "new_password2": PASSWORD, "language": "nl", "time_zone": "Europe/Amsterdam"}
+        accepted = client.post(link, chosen)
+        own = client.get("/me/")
+
+        assert "Welcome, Grace Hopper." in opened.text
+        assert accepted["Location"] == "/me/"
+        assert SESSION_KEY in client.session
+        assert "Rescue" in own.text
+        grace.refresh_from_db()
+        assert (grace.language, grace.time_zone) == ("nl", "Europe/Amsterdam")
+        assert grace.check_password(PASSWORD)
+        assert Client().get(link).status_code == 410
+        assert Client().post(link, chosen).status_code == 410
+
+    def test_it_says_what_one_holds_and_how_long_the_link_works(self, smtp_script: ScriptedServer) -> None:
+        grace = give(make_user("Grace Hopper", password="!never"), "rescue")
+        invite(actor=make_user(role=Role.ADMIN), user=grace, now=now())
+
+        deliver()
+
+        [received] = smtp_script.messages
+        assert received.message["Subject"] == "Welcome to Aldermoor: choose your password"
+        assert "What you can use now:\n  * Rescue" in received.text
+        assert date_format(now() + invitations.LIFETIME, "DATE_FORMAT") in received.text
+
+    def test_its_link_ends(self) -> None:
+        grace = give(make_user(password="!never"), "rescue")
+        token = invitations.token_of(grace, invited_at=now())
+
+        assert invitations.invited_by(token, now=now() + timedelta(days=6)) == grace
+        for wrong in (token[:-1], f"1{token}", token.replace(str(grace.pk), str(grace.pk + 1), 1), ""):
+            with pytest.raises(invitations.InvitationOver):
+                invitations.invited_by(wrong, now=now())
+        with pytest.raises(invitations.InvitationOver):
+            invitations.invited_by(token, now=now() + timedelta(days=8))
+
+    def test_a_weak_password_is_refused_beside_its_field(self, client: Client) -> None:
+        grace = give(make_user(password="!never"), "rescue")
+        token = invitations.token_of(grace, invited_at=now())
+
+        response = client.post(f"/invitation/{token}/", {"new_password1": "short", "new_password2": "short"})
+
+        assert response.status_code == 422
+        assert "at least 12 characters" in response.text
+
+    def test_who_holds_nothing_meanwhile_is_told_why_they_are_not_let_in(self, client: Client) -> None:
+        token = invitations.token_of(make_user(password="!never"), invited_at=now())
+
+        response = client.post(f"/invitation/{token}/", {"new_password1": PASSWORD, "new_password2": PASSWORD})
+
+        assert "You have no products at the moment" in response.text
+        assert SESSION_KEY not in client.session
+
+    @pytest.mark.usefixtures("ada")
+    def test_it_is_sent_again_and_the_page_counts(self, client: Client) -> None:
+        grace = give(make_user("Grace Hopper", password="!never"), "rescue")
+
+        for _time in range(2):
+            client.post(f"/users/{grace.pk}/invite/")
+
+        assert Notification.objects.filter(user=grace, kind="INVITATION").count() == 2
+        page = client.get(f"/users/{grace.pk}/").text
+        assert "2 sent" in page
+        assert "Send the invitation again" in page
+
+    @pytest.mark.usefixtures("ada")
+    def test_nobody_is_invited_who_could_not_sign_in_or_has_a_password(self, client: Client) -> None:
+        suspended, signed_up = make_user(password="!never"), give(make_user(password="md5$x$y"), "rescue")
+
+        for user in (suspended, signed_up):
+            client.post(f"/users/{user.pk}/invite/")
+
+        assert not Notification.objects.exists()
+
+
+class TestOwnPage:
+    def test_it_says_since_when_and_takes_language_and_time_zone(self, client: Client) -> None:
+        mia = give(make_user("Mia Member"), "meeting")
+        client.force_login(mia)
+
+        saved = client.post("/me/", {"language": "de", "time_zone": "Europe/Berlin"})
+        page = client.get("/me/").text
+
+        assert saved["Location"] == "/me/"
+        mia.refresh_from_db()
+        assert (mia.language, mia.time_zone) == ("de", "Europe/Berlin")
+        assert '<option value="de" selected>' in page
+        assert "Sign out" in page
+
+    def test_an_unknown_time_zone_is_refused(self, client: Client) -> None:
+        client.force_login(give(make_user(), "meeting"))
+
+        assert client.post("/me/", {"language": "de", "time_zone": "Mars/Base"}).status_code == 422
+
+
+class TestRole:
+    def test_a_role_is_given_and_told(self, client: Client, smtp_script: ScriptedServer) -> None:
+        client.force_login(make_user("Sue Super", role=Role.SUPER_ADMIN))
+        grace = give(make_user("Grace Hopper"), "rescue")
+
+        response = client.post(f"/users/{grace.pk}/role/", {"role": "ADMIN"})
+        deliver()
+
+        grace.refresh_from_db()
+        assert (response["Location"], grace.role) == (f"/users/{grace.pk}/", Role.ADMIN)
+        [received] = smtp_script.messages
+        assert received.message["Subject"] == "Your role at Aldermoor has changed"
+        assert "It was “Member” and is “Admin” now." in received.text
+        assert "  * Set the products of users" in received.text
+        assert "What you can use now:\n  * Rescue" in received.text
+
+    def test_quietly_nobody_is_told(self, client: Client) -> None:
+        client.force_login(make_user(role=Role.SUPER_ADMIN))
+        grace = make_user()
+
+        client.post(f"/users/{grace.pk}/role/", {"role": "ADMIN", "quiet": "on"})
+
+        assert not Notification.objects.exists()
+
+    def test_the_last_super_admin_keeps_the_role(self, client: Client) -> None:
+        sue = make_user(role=Role.SUPER_ADMIN)
+        client.force_login(sue)
+
+        response = client.post(f"/users/{sue.pk}/role/", {"role": "MEMBER"})
+
+        assert response.status_code == 422
+        assert "This is the last Super admin" in response.text
+
+    def test_an_admin_gives_no_role(self, client: Client, ada: User) -> None:
+        assert client.get(f"/users/{ada.pk}/role/").status_code == 403
