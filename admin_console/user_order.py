@@ -9,7 +9,7 @@ on from where the page before ended, looking at one user after the other, until 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
@@ -52,6 +52,7 @@ from users.queries import (
 
 FAR = 15_000  # users looked at in one stretch
 FAR_BY_ID = 25_000  # the same where they come by id, for those beside each other in one table are so in the others
+RARE = 0.01  # of all people
 FEW = 5_000  # users of a role or group, who are sorted at once
 FEW_FOUND = 500  # the same of a search
 MANY = 5  # stretches looked at for one page
@@ -191,6 +192,16 @@ class Found:
             asked.append(GroupMembership.objects.filter(group__id__any=with_subgroups(self.wanted.group)))
         return any(rows[: FEW + 1].count() <= FEW for rows in asked)
 
+    @cached_property
+    def share(self) -> float:
+        """Return how many of all people they are, from 0 to 1: what PostgreSQL expects, which may be far off."""
+        sql, params = _sql(self.all_at_once())
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}", params)
+            expected = cursor.fetchone()[0][0]["Plan"]["Plan Rows"]
+            cursor.execute("SELECT reltuples FROM pg_class WHERE oid = 'users_user'::regclass")
+            return float(min(expected / max(cursor.fetchone()[0], 1.0), 1.0))
+
     @property
     def is_narrow(self) -> bool:
         """Whether their product access alone tells who they are."""
@@ -201,11 +212,15 @@ class Found:
         users = User.objects.filter(scope_of(self.actor, each=True))
         return users_matching(users, self.wanted, now=self.now, each=True)
 
-    def all_at_once(self, *, narrow: bool) -> QuerySet[Any]:
-        """Return them, or their product access, for a sweep."""
-        if narrow:
-            return accesses_matching(ProductAccess.objects.filter(scope_of(self.actor)), self.wanted, now=self.now)
-        return users_matching(User.objects.filter(scope_of(self.actor)), self.wanted, now=self.now)
+    def all_at_once(self, *, each: bool = False) -> QuerySet[Any, int]:
+        """Return their ids for a sweep: read from product access, whose rows are narrow, where that knows most of it.
+
+        `each`: their groups are looked up one user after the other, which is quicker for few.
+        """
+        narrow = bool(self.wanted.product or self.wanted.status)
+        rows: QuerySet[Any] = (ProductAccess if narrow else User).objects.filter(scope_of(self.actor, each=each))
+        matching = accesses_matching if narrow else users_matching
+        return matching(rows, self.wanted, now=self.now, each=each).order_by().values_list("pk", flat=True)
 
 
 def page_of(
@@ -215,17 +230,26 @@ def page_of(
 
     They come in the order of the list, whichever way they were found.
     """
+    limit, places = size + 1, None
     try:
-        few = found.are_few()
-        places = None if few else _walk(found.one_by_one(), order, size + 1, since, backwards)
-        if places is None and order.narrow and not few and not found.is_narrow:
-            places = _look_through(found.one_by_one(), order, size + 1, since, backwards)
+        if not (found.are_few() or _are_rare(found, limit)):
+            if order.narrow and order.descending != backwards and len(order.stretches) > 1:
+                # Those who hold most are few, and no index knows them.
+                places = None if found.is_narrow else _look_through(found, order, limit, since, backwards)
+            else:
+                places = _walk(found.one_by_one(), order, limit, since, backwards)
         if places is None:
-            places = _sweep(found.all_at_once(narrow=order.narrow), order, size + 1, since, backwards)
+            places = _sweep(found, order, limit, since, backwards)
     except EmptyResultSet:
         places = []
     shown, more = places[:size], len(places) > size
     return shown[::-1] if backwards else shown, more
+
+
+def _are_rare(found: Found, limit: int) -> bool:
+    """Return whether a walk had to go further than it may, as far as can be told; of one filter most values are common."""
+    asked = found.wanted.as_dict()
+    return bool(asked.keys() & {"product"} or len(asked) > 1) and found.share * FAR_BY_ID < limit
 
 
 def _holding(number: int) -> Stretch:
@@ -315,6 +339,7 @@ def _walk(
     since: Place | None,
     backwards: bool,
     plan: Mapping[str, str] = WALK,
+    far: int | None = None,
 ) -> list[Place] | None:
     """Return the next users by following indexes, or None if they are too far apart. One statement, whatever it finds.
 
@@ -328,13 +353,13 @@ def _walk(
         return []
     parts, params, walked = [f"left_0 AS (SELECT {limit} AS n)"], [], stretches[:MANY]
     for n, stretch in enumerate(walked):
-        (matching, asked), (beyond, far) = _steps(users, stretch, limit, since if n == 0 else None, down)
+        (matching, asked), (beyond, sought) = _steps(users, stretch, limit, since if n == 0 else None, down, far)
         parts.append(
             f"of_{n} (key, id) AS MATERIALIZED (SELECT * FROM ({matching}) matching WHERE (SELECT n FROM left_{n}) > 0), "
             f"left_{n + 1} AS MATERIALIZED (SELECT CASE WHEN n <= 0 THEN n WHEN n <= (SELECT count(*) FROM of_{n}) THEN 0 "
             f"WHEN EXISTS ({beyond}) THEN -1 ELSE n - (SELECT count(*) FROM of_{n}) END AS n FROM left_{n})"
         )
-        params += [*asked, *far]
+        params += [*asked, *sought]
     way = "DESC" if down else "ASC"
     rows = "".join(f"SELECT {n} AS stretch, key, id FROM of_{n} UNION ALL " for n in range(len(walked)))
     end = f"SELECT {len(walked)}, NULL, n FROM left_{len(walked)}"
@@ -346,22 +371,25 @@ def _walk(
     return [Place(stretches[n].name, key, pk) for n, key, pk in found[:limit]]
 
 
-def _look_through(users: QuerySet[User], order: Order, limit: int, since: Place | None, backwards: bool) -> list[Place] | None:
+def _look_through(found: Found, order: Order, limit: int, since: Place | None, backwards: bool) -> list[Place] | None:
     """Return the next users by how many products they hold, or None if they are too far apart: of the next of all people."""
     down = order.descending != backwards
+    far = int(min(FAR, 4 * limit / max(found.share, 4 * limit / FAR))) + 1
     way, beyond = "DESC" if down else "ASC", f"(cardinality(products), user_id) {'<' if down else '>'} (%s, %s)"
     table = (
         f"(SELECT user_id, cardinality(products) AS number FROM products_productaccess WHERE {beyond if since else 'true'} "
-        f"ORDER BY number {way}, user_id {way} LIMIT {FAR + 1})"
+        f"ORDER BY number {way}, user_id {way} LIMIT {far})"
     )
     at = (int(since.stretch), since.id) if since else ()
     numbers = Order((Stretch("", 0, table, ("number", "user_id"), params=at),), order.descending)
-    found = _walk(users, numbers, limit, None, backwards, LOOK)
-    return found and [Place(str(place.key), None, place.id) for place in found]
+    places = _walk(found.one_by_one(), numbers, limit, None, backwards, LOOK, far=far - 1)
+    return places and [Place(str(place.key), None, place.id) for place in places]
 
 
-def _steps(users: QuerySet[User], stretch: Stretch, limit: int, since: Place | None, down: bool) -> tuple[Any, Any]:
-    """Return as SQL and parameters: the users found among the next `FAR` of a stretch, and whatever is beyond those.
+def _steps(
+    users: QuerySet[User], stretch: Stretch, limit: int, since: Place | None, down: bool, far: int | None
+) -> tuple[Any, Any]:
+    """Return as SQL and parameters: the users found among the next `far` (or FAR) of a stretch, and whatever is beyond those.
 
     The next are put in the place of the table of users, so that the query of users goes through them, in their order, only.
     """
@@ -372,7 +400,7 @@ def _steps(users: QuerySet[User], stretch: Stretch, limit: int, since: Place | N
         params += (since.key, since.id) if keyed else (since.id,)
     key = f"step.{keyed[0]}" if keyed else "NULL::timestamptz"
     order = ", ".join(f"step.{name} {way}" for name in stretch.by)
-    far = FAR_BY_ID if (stretch.table, stretch.by) == ("users_user", ("id",)) else FAR
+    far = far or (FAR_BY_ID if (stretch.table, stretch.by) == ("users_user", ("id",)) else FAR)
     joined = f"JOIN users_user person ON person.id = step.{pk}" if stretch.table != "users_user" else ""
     steps = (
         f"SELECT {'person' if joined else 'step'}.*, {key} AS key FROM {stretch.table} step {joined} "
@@ -386,8 +414,11 @@ def _steps(users: QuerySet[User], stretch: Stretch, limit: int, since: Place | N
     return (f"WITH users_user AS ({steps}) {sql}", [*params, *asked]), (beyond, params)
 
 
-def _sweep(rows: QuerySet[Any], order: Order, limit: int, since: Place | None, backwards: bool) -> list[Place]:
-    """Return the next users by finding all and sorting them."""
+def _sweep(found: Found, order: Order, limit: int, since: Place | None, backwards: bool) -> list[Place]:
+    """Return the next users by finding all and sorting them.
+
+    First all, then what they are sorted by: in one go PostgreSQL would take the limit for a reason to walk after all.
+    """
     down = order.descending != backwards
     way, names = "DESC" if down else "ASC", {stretch.place: stretch.name for stretch in order.stretches}
     key: Any = Value(0)
@@ -395,7 +426,14 @@ def _sweep(rows: QuerySet[Any], order: Order, limit: int, since: Place | None, b
         key = Coalesce(order.key, Value(LONG_AGO))
     elif order.kind == "text":  # as an expression no index has it in order, so none is followed
         key = Concat(order.key, Value(""), output_field=TextField(db_collation="C"))
-    sql, params = _sql(rows.order_by().annotate(place=order.place, key=key).values_list("place", "key", "pk"))
+    among: QuerySet[Any]
+    chosen, asked = _sql(found.all_at_once(each=found.share < RARE))
+    if order.narrow and found.is_narrow:
+        among, chosen, asked = accesses_matching(ProductAccess.objects.all(), found.wanted, now=found.now), "SELECT 0", []
+    else:
+        everyone: QuerySet[Any] = ProductAccess.objects.all() if order.narrow else User.objects.all()
+        among = everyone.filter(pk__in=RawSQL("SELECT id FROM chosen", ()))
+    sql, params = _sql(among.order_by().annotate(place=order.place, key=key).values_list("place", "key", "pk"))
     beyond = ""
     if since:
         place = next(stretch.place for stretch in order.stretches if stretch.name == since.stretch)
@@ -404,12 +442,12 @@ def _sweep(rows: QuerySet[Any], order: Order, limit: int, since: Place | None, b
         params = [*params, place, missing if since.key is None else since.key, since.id]
     with planned(SWEEP), connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT place, key, id FROM ({sql}) AS found (place, key, id) {beyond} "
+            f"WITH chosen (id) AS MATERIALIZED ({chosen}) SELECT place, key, id FROM ({sql}) AS found (place, key, id) {beyond} "
             f"ORDER BY place {way}, key {way}, id {way} LIMIT {limit}",
-            params,
+            [*asked, *params],
         )
-        found = cursor.fetchall()
-    return [Place(names[place], None if key in (0, LONG_AGO) else key, pk) for place, key, pk in found]
+        rows = cursor.fetchall()
+    return [Place(names[place], None if key in (0, LONG_AGO) else key, pk) for place, key, pk in rows]
 
 
 def _sql(rows: QuerySet[Any, Any]) -> tuple[str, list[Any]]:

@@ -218,12 +218,14 @@ def users_matching(users: QuerySet[User], wanted: UserFilter, *, now: datetime, 
     return users.filter(_matching(wanted, now=now, each=each))
 
 
-def accesses_matching[Access: models.Model](accesses: QuerySet[Access], wanted: UserFilter, *, now: datetime) -> QuerySet[Access]:
+def accesses_matching[Access: models.Model](
+    accesses: QuerySet[Access], wanted: UserFilter, *, now: datetime, each: bool = False
+) -> QuerySet[Access]:
     """Return those of the rows of product access whose users are found: the same condition, seen from there.
 
     To go through narrow rows is much quicker than to go through users, who need not be looked at for most filters.
     """
-    return accesses.filter(_matching(wanted, now=now, user="user__", access=""))
+    return accesses.filter(_matching(wanted, now=now, user="user__", access="", each=each))
 
 
 def memberships_matching(actor: Any, wanted: UserFilter) -> QuerySet[GroupMembership] | None:
@@ -269,11 +271,17 @@ def _matching(wanted: UserFilter, *, now: datetime, user: str = "", access: str 
     if wanted.product:
         held = Q()
         for product in wanted.product:
-            held |= Q((f"{access}products__contains", [product])) if product else Q((f"{access}suspended", True))
+            held |= Q(_holding(product, access)) if product else Q((f"{access}suspended", True))
         found &= held
     if wanted.status:
         found &= having_status(wanted.status, access, now=now)
     return found
+
+
+def _holding(product: int, access: str) -> Func:
+    # Not `contains`: the operator @> that intarray brings along sorts both sets anew for each user.
+    held = models.F(f"{access}products")
+    return Func(Value(product), held, template="%(expressions)s)", arg_joiner=" = ANY(", output_field=models.BooleanField())
 
 
 def _in_groups(groups: list[int], *, each: bool) -> Q:

@@ -1,6 +1,8 @@
 """What every template of the console may use: icons, marks, avatars, numbers, and the navigation."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from django import template
@@ -103,6 +105,43 @@ def avatar(user: User, *, large: bool = False) -> SafeString:
     """Return the initials of a user in a coloured circle; their name stands beside it, so it says nothing to a screen reader."""
     size = " avatar-large" if large else ""
     return format_html('<span class="avatar {}{}" aria-hidden="true">{}</span>', hue(user.pk), size, initials(user))
+
+
+SHOWN = 5  # products of one user, before they are only counted
+
+
+def product_marks(products: Sequence[tuple[str, Product]], *, hollow: bool) -> SafeString:
+    """Return the products, each with its code, as marks; `hollow` for who never signed in. Their names are read out."""
+    if not products:
+        return dash(_("No product"))
+    marks = [_mark(hue(each.pk), code, each.name, hollow) for code, each in products[:SHOWN]]
+    if rest := products[SHOWN:]:
+        marks.append(_mark("mark-more", f"+{len(rest)}", ", ".join(product.name for _code, product in rest), hollow))
+    return format_html('<ul class="marks">{}</ul>', SafeString("".join(marks)))
+
+
+@lru_cache(maxsize=1_000)
+def _mark(style: str, code: str, name: str, hollow: bool) -> SafeString:
+    return format_html(
+        '<li class="mark {}{}" title="{}"><span aria-hidden="true">{}</span><span class="visually-hidden">{}</span></li>',
+        *(style, " mark-hollow" * hollow, name, code, name),
+    )
+
+
+@register.simple_tag
+def dash(words: str) -> SafeString:
+    """Return a dash that is read out as these words."""
+    return format_html('<span class="faint" aria-hidden="true">–</span><span class="visually-hidden">{}</span>', words)
+
+
+@register.filter
+def moment(at: datetime | None) -> SafeString:
+    """Return how long ago something happened, with the exact time in reach; nothing for what never did."""
+    if at is None:
+        return SafeString()
+    local = localtime(at)
+    exact = date_format(local, "DATETIME_FORMAT")
+    return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(timespec="seconds"), exact, ago(at))
 
 
 @register.filter
