@@ -7,7 +7,6 @@ tables read in the next, for a join in the locking statement would see what was 
 from typing import Any
 
 from django.db import connection
-from django.db.models import F
 
 from notifications import actions as notifications
 from products import history
@@ -31,16 +30,14 @@ from products.targets import (
 from users.models import Role, User
 from users.queries import changeable_by, visible_to
 
-# Nobody's, when everybody holds already what they shall: then there is nothing to write, not even a lock.
+# Nobody's is taken when everybody holds already what they shall: then there is nothing to write, not even a lock.
+LOOK = "SELECT count(*), count(*) FILTER (WHERE a.products <> {target}) FROM products_productaccess a WHERE {among}"
 LOCK = """
-SELECT count(*) FROM (
-    SELECT a.user_id {rows} AND EXISTS (SELECT {rows} AND a.products <> {target}) ORDER BY a.user_id FOR NO KEY UPDATE OF a
-) locked
+SELECT count(*) FROM (SELECT user_id FROM products_productaccess a WHERE {among} ORDER BY user_id FOR NO KEY UPDATE) locked
 """
 CLAIMED = """
 UPDATE products_bulkchangebatch SET state = 'DONE', lease_until = NULL, error = '', done_at = clock_timestamp()
-WHERE id = %(batch)s AND attempts = %(attempt)s AND state = 'WAITING'
-RETURNING size, (SELECT count(*) FROM products_productaccess a WHERE a.user_id = ANY(user_ids))
+WHERE id = %(batch)s AND attempts = %(attempt)s AND state = 'WAITING' RETURNING size
 """
 # Batches of a change have no range of users in common.
 SKIPPED = "SELECT user_id FROM products_bulkchangeskip WHERE change_id = %(change)s AND user_id BETWEEN %(first)s AND %(last)s"
@@ -51,22 +48,24 @@ UPDATE products_productaccess a SET products = {target}, ever = a.ever | {target
 WHERE {only_where} AND {reached} AND a.products <> {target}
 """
 RECORDED = "change_id = %(change)s AND user_id BETWEEN %(first)s AND %(last)s"
-# Counted from the history of the batch, grouped by what users held before and after: far fewer than users.
-TALLY = f"""
-WITH recorded AS MATERIALIZED (
-    SELECT before, after, first & %(welcoming)s::int[] AS welcomed, count(*)::int AS users
-    FROM products_accesschange WHERE {RECORDED} GROUP BY 1, 2, 3
-), moved AS (
+# What the trigger told of the UPDATE, added to what the change has done so far.
+COUNTED = f"""
+WITH told AS MATERIALIZED (SELECT current_setting('console.tally')::jsonb AS tally WHERE %(changed)s > 0), moved AS (
     INSERT INTO products_bulkchangemove (change_id, product_id, gained, lost, onboarding)
-    SELECT %(change)s, product, sum(gained), sum(lost), sum(onboarding) FROM recorded CROSS JOIN LATERAL (
-        SELECT unnest(after - before), users, 0, 0
-        UNION ALL SELECT unnest(before - after), 0, users, 0
-        UNION ALL SELECT unnest(welcomed), 0, 0, users
-    ) moves (product, gained, lost, onboarding) GROUP BY product ORDER BY product
+    SELECT %(change)s, key::int, (value ->> 0)::int, (value ->> 1)::int,
+        CASE WHEN key::int = ANY(%(welcoming)s) THEN (value ->> 2)::int ELSE 0 END
+    FROM told, jsonb_each(tally) WHERE jsonb_typeof(value) = 'array' ORDER BY 2
     ON CONFLICT (change_id, product_id) DO UPDATE SET gained = products_bulkchangemove.gained + excluded.gained,
         lost = products_bulkchangemove.lost + excluded.lost, onboarding = products_bulkchangemove.onboarding + excluded.onboarding
-) SELECT coalesce(sum(users), 0), coalesce(sum(users) FILTER (WHERE after = '{{}}'), 0),
-    coalesce(sum(users) FILTER (WHERE before = '{{}}'), 0) FROM recorded
+)
+UPDATE products_bulkchange SET
+    changed = changed + %(changed)s,
+    unchanged = unchanged + %(targets)s - skips.number - %(changed)s,
+    skipped = skipped + skips.number,
+    suspended = suspended + coalesce((tally -> 'suspended')::int, 0),
+    restored = restored + coalesce((tally -> 'restored')::int, 0)
+FROM (SELECT count(*) AS number FROM ({SKIPPED}) skipped) skips LEFT JOIN told ON true WHERE id = %(change)s
+RETURNING (tally -> 'changed')::int
 """
 
 
@@ -74,10 +73,11 @@ class LostClaim(Exception):
     """The batch is not ours any more: its lease had run out and another worker took it over, or the change was cancelled."""
 
 
-def apply_batch(change: BulkChange, batch: BulkChangeBatch, *, actor: User, all_or_nothing: bool) -> None:
+def apply_batch(change: BulkChange, batch: BulkChangeBatch, *, actor: User, all_or_nothing: bool) -> int:
     """Change the users of one batch, in the caller's transaction: sets, history (by trigger), emails owed and counts.
 
-    Short of seats it raises SeatsShort if `all_or_nothing`, else skips users. Raises LostClaim if the batch is not ours any more.
+    Return how many changed. Short of seats it raises SeatsShort if `all_or_nothing`, else skips users. Raises LostClaim if the
+    batch is not ours any more.
     """
     facts: dict[str, Any] = {
         **facts_of(change),
@@ -87,38 +87,50 @@ def apply_batch(change: BulkChange, batch: BulkChangeBatch, *, actor: User, all_
         "first": batch.first_user,
         "last": batch.last_user,
     }
-    mode, target = change.mode, TARGET[change.mode]
+    mode = change.mode
     with connection.cursor() as cursor:
-        cursor.execute(LOCK.format(rows=rows(mode, among_ids(mode, IDS)), target=target), facts)
-        (locked,) = cursor.fetchone()
+        present, different = _held(mode, facts)
         cursor.execute(CLAIMED, facts)
         claimed = cursor.fetchone()
         if claimed is None:
             raise LostClaim
-        targets, present = claimed
+        (targets,) = claimed
         if present < targets or actor.role == Role.MANAGER:
             skip_out_of_reach(change, actor=actor, first=batch.first_user, last=batch.last_user)
         if mode == Mode.UNDO:
+            # How many ids an array has PostgreSQL cannot tell. It takes them for ten, and would look for each user in turn.
+            cursor.execute("SET LOCAL enable_nestloop = off")
             _skip_what_cannot_come_back(facts)
-        changed = suspended = restored = 0
-        if locked:
-            if mode != Mode.REMOVE:
+        facts |= {"targets": targets, "changed": 0, "welcoming": []}
+        if different:
+            products = Product.objects.filter(id__in=change.products).select_related("seat")
+            limited = {product.pk for product in products if product.seat.seats is not None}
+            facts["welcoming"] = sorted(product.pk for product in products if product.onboarding)
+            if limited and mode != Mode.REMOVE:
                 _take_seats(mode, facts, all_or_nothing=all_or_nothing)
-            changed = _set(change, facts, actor)
-            facts["welcoming"] = _welcoming(change)
+            facts["changed"] = _set(change, facts, actor)
             _owe_emails(change, facts)
-            cursor.execute(TALLY, facts)
-            recorded, suspended, restored = cursor.fetchone()
-            assert recorded == changed, f"{changed} users changed, {recorded} in the history"
-        cursor.execute(f"SELECT count(*) FROM ({SKIPPED}) skipped", facts)
-        skipped = cursor.fetchone()[0]
-    BulkChange.objects.filter(pk=change.pk).update(
-        changed=F("changed") + changed,
-        unchanged=F("unchanged") + targets - skipped - changed,
-        skipped=F("skipped") + skipped,
-        suspended=F("suspended") + suspended,
-        restored=F("restored") + restored,
-    )
+        cursor.execute(COUNTED, facts)
+        (recorded,) = cursor.fetchone()
+        assert (recorded or 0) == facts["changed"], f"{facts['changed']} users changed, {recorded} in the history"
+        return int(facts["changed"])
+
+
+def _held(mode: str, facts: dict[str, Any]) -> tuple[int, int]:
+    """Lock the access of the users; return how many of them there are, and how many may hold something else afterwards.
+
+    If nobody may, nobody is locked.
+    """
+    among = f"a.user_id = ANY({IDS})"
+    with connection.cursor() as cursor:
+        if mode != Mode.UNDO:
+            cursor.execute(LOOK.format(target=TARGET[mode], among=among), facts)
+            present, different = cursor.fetchone()
+            if not different:
+                return present, 0
+        cursor.execute(LOCK.format(among=among), facts)
+        (locked,) = cursor.fetchone()
+        return locked, locked
 
 
 def _set(change: BulkChange, facts: dict[str, Any], actor: User) -> int:
@@ -175,8 +187,8 @@ def _skip_what_cannot_come_back(facts: dict[str, Any]) -> None:
                 SELECT a.user_id, {WHY_NOT_BACK} AS why
                 FROM products_accesschange h JOIN products_productaccess a USING (user_id)
                 WHERE {UNDONE}
-                AND h.user_id BETWEEN %(first)s AND %(last)s AND a.products <> h.before
-                AND h.user_id IN (SELECT unnest({IDS}))
+                AND h.user_id BETWEEN %(first)s AND %(last)s AND a.user_id BETWEEN %(first)s AND %(last)s
+                AND a.products <> h.before AND h.user_id IN (SELECT unnest({IDS}))
             ) found WHERE why IS NOT NULL ON CONFLICT DO NOTHING
             """,
             facts,
@@ -189,9 +201,6 @@ def _take_seats(mode: str, facts: dict[str, Any], *, all_or_nothing: bool) -> No
     Short of seats the change is refused, or, once it runs, the last users in order are skipped: others took the seats meanwhile.
     """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM products_seat WHERE product_id = ANY(%(wanted)s) AND seats IS NOT NULL LIMIT 1", facts)
-        if cursor.fetchone() is None:
-            return
         # All rows, for the trigger is going to touch others than the wanted ones, and the order must hold.
         cursor.execute("SELECT 1 FROM products_seat ORDER BY product_id FOR NO KEY UPDATE")
         cursor.execute(
@@ -233,11 +242,6 @@ WITH taken AS (
     UPDATE products_seatreservation SET reserved = reserved - %(taken)s WHERE change_id = %(change)s AND product_id = %(product)s
 ) UPDATE products_seat SET reserved = reserved - %(taken)s WHERE product_id = %(product)s
 """
-
-
-def _welcoming(change: BulkChange) -> list[int]:
-    """Return the products of the change whose first-ever activation is welcomed by an email (rule E2)."""
-    return list(Product.objects.filter(onboarding=True, id__in=change.products).order_by("id").values_list("id", flat=True))
 
 
 def _owe_emails(change: BulkChange, facts: dict[str, Any]) -> None:

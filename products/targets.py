@@ -31,7 +31,8 @@ END"""
 UNDONE = "h.change_id = %(undoes)s AND h.at BETWEEN %(since)s AND now() + interval '2 days'"
 # Whose access is set: of everyone, but by an undo only of those whom it does not leave alone.
 ONLY_WHERE: Mapping[str, str] = {
-    Mode.UNDO: f"{UNDONE} AND h.user_id BETWEEN %(first)s AND %(last)s AND h.user_id = a.user_id AND ({WHY_NOT_BACK}) IS NULL",
+    Mode.UNDO: f"{UNDONE} AND h.user_id BETWEEN %(first)s AND %(last)s AND a.user_id BETWEEN %(first)s AND %(last)s "
+    f"AND h.user_id = a.user_id AND ({WHY_NOT_BACK}) IS NULL",
 }
 BESIDE: Mapping[str, str] = {Mode.UNDO: "products_accesschange h"}
 SLACK = timedelta(days=2)  # by which the clocks of the console and of the database may differ, at the most

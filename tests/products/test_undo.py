@@ -463,8 +463,7 @@ def test_a_batch_costs_the_same_for_few_and_many(admin, settings, mode):
         else:
             made = change(admin, users, "meeting", "rescue", "central", mode=mode)
         with CaptureQueriesContext(connection) as captured:
-            actions.advance_bulk_change(change_id=made.pk, now=NOW)
-        made.refresh_from_db()
+            run(made)
         assert made.is_over
         return len(captured)
 
