@@ -49,7 +49,7 @@ HEAD = earlier.HEAD.replace("    moved record;\n", "    moved record;\n    tally
 
 
 class Migration(migrations.Migration):
-    dependencies = [("products", "0008_sealing")]
+    dependencies = [("products", "0009_summaries")]
 
     operations = [
         migrations.RunSQL(HEAD + TALLIED + earlier.TAIL, earlier.HEAD + earlier.TOLD_ONCE + earlier.TAIL),
