@@ -187,8 +187,10 @@ SESSION_COOKIE_HTTPONLY = True
 
 # Without EMAIL_HOST, `manage.py mail_sink` is the mail server and its Test inbox is shown; never in production.
 _mail_host = env.text("EMAIL_HOST", "localhost" if PRODUCTION else "")
-_mail_tls = env.flag("EMAIL_USE_TLS", False)
-_mail_port = env.number("EMAIL_PORT", 587 if _mail_tls else 25, least=1, most=65_535)
+_mail_tls, _mail_ssl = env.flag("EMAIL_USE_TLS", False), env.flag("EMAIL_USE_SSL", False)
+if _mail_tls and _mail_ssl:
+    raise ImproperlyConfigured("EMAIL_USE_TLS and EMAIL_USE_SSL are both yes; expected at most one: STARTTLS, or TLS from the start.")
+_mail_port = env.number("EMAIL_PORT", 587 if _mail_tls else 465 if _mail_ssl else 25, least=1, most=65_535)
 MAIL_SINK = not _mail_host
 MAIL_SINK_ADDRESS = ("127.0.0.1", env.number("MAIL_SINK_PORT", 2525, least=1, most=65_535))
 MAILERS = {
@@ -199,13 +201,31 @@ MAILERS = {
             "port": MAIL_SINK_ADDRESS[1] if MAIL_SINK else _mail_port,
             "username": env.text("EMAIL_HOST_USER"),
             "password": env.text("EMAIL_HOST_PASSWORD"),
+            # Either way the server's certificate is verified, against the certificates that this machine trusts.
             "use_tls": _mail_tls and not MAIL_SINK,
-            "timeout": 15,
+            "use_ssl": _mail_ssl and not MAIL_SINK,
+            "timeout": env.number("EMAIL_TIMEOUT", 15, least=1, most=30),
         },
     }
 }
 # At most so many emails a minute, of all senders together; 0: as many as the server takes.
 EMAIL_RATE = env.number("EMAIL_RATE", 0, least=0)
+# The webhook of a mail provider: "name:password" that it signs in with, and the key that it signs with, if it does.
+EMAIL_WEBHOOK_SECRET = env.text("EMAIL_WEBHOOK_SECRET")
+if EMAIL_WEBHOOK_SECRET and (":" not in EMAIL_WEBHOOK_SECRET or len(EMAIL_WEBHOOK_SECRET) < 20):
+    raise ImproperlyConfigured("EMAIL_WEBHOOK_SECRET is too simple; expected name:password of at least 20 characters.")
+_signing_key = env.text("EMAIL_WEBHOOK_SIGNING_KEY")
+ANYMAIL = {"WEBHOOK_SECRET": EMAIL_WEBHOOK_SECRET} | {
+    name: _signing_key
+    for name in (
+        "MAILERSEND_SIGNING_SECRET",
+        "MAILGUN_WEBHOOK_SIGNING_KEY",
+        "MAILTRAP_SIGNING_SECRET",
+        "MANDRILL_WEBHOOK_KEY",
+        "RESEND_SIGNING_SECRET",
+    )
+    if _signing_key
+}
 _mail_domain = str(urlsplit(CONSOLE_URL).hostname)
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.address(
     "DEFAULT_FROM_EMAIL", f"console@{_mail_domain if ':' not in _mail_domain else 'localhost'}"

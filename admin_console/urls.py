@@ -10,6 +10,7 @@ from admin_console.views import (
     affected_users,
     as_of,
     changes,
+    email_events,
     errors,
     health,
     manage_products,
@@ -25,6 +26,7 @@ from admin_console.views import (
 urlpatterns = [
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
+    path("email-events/<slug:provider>/", email_events.email_events, name="email_events"),
     path("", account.home, name="home"),
     path("me/", account.me, name="me"),
     path("invitation/<str:token>/", account.accept_invitation, name="accept_invitation"),

@@ -18,7 +18,7 @@ from django.db.models import Q, QuerySet
 from django.utils import translation
 from django.utils.translation import gettext as _
 
-from notifications import emails, mail_server, outbox, smtp, suppression
+from notifications import bounces, emails, mail_server, outbox, smtp, suppression
 from notifications.emails import Letter
 from notifications.models import RETRYABLE, Notification, State, Suppression
 from notifications.outbox import Batch, Fate
@@ -126,6 +126,34 @@ def release(*, actor: User, address: str) -> bool:
             record(Action.ADDRESS_RELEASED, actor=actor, words={"address": address})
             logger.info("address released", extra={"actor": actor.pk, "address": address})
     return bool(released)
+
+
+def take_back(*, message_id: str, address: str, words: str, now: datetime) -> bool:
+    """Mark an email that came back for good as failed, and remember it of its address; return whether it was one of ours.
+
+    `message_id` and `address` are as the report says (`bounces.read`).
+    """
+    with transaction.atomic():
+        letter = bounces.returned(message_id, address)
+        if letter is None:
+            return False
+        words = f"It came back. {words}".strip()
+        Notification.objects.filter(pk=letter.pk).update(state=State.FAILED, last_code=None, last_words=words)
+        outbox.share_fate({letter.pk})
+        if suppression.is_hard(words):
+            suppression.note_failure(address, reason=words, source=Suppression.Source.BOUNCED, now=now)
+    return True
+
+
+def believe_provider(*, is_complaint: bool, message_id: str, address: str, words: str, now: datetime) -> None:
+    """Do what the mail provider tells of an address: an email to it came back, or its reader complained of spam.
+
+    It proved who it is, so its word counts for the address even when it knows the email by another Message-ID than ours.
+    """
+    if is_complaint:
+        suppression.note_failure(address, reason=words, source=Suppression.Source.COMPLAINED, now=now, for_good=True)
+    elif not take_back(message_id=message_id, address=address, words=words, now=now) and suppression.is_hard(words):
+        suppression.note_failure(address, reason=words, source=Suppression.Source.BOUNCED, now=now)
 
 
 def deliver_due(*, now: datetime, limit: int = BATCH) -> bool:

@@ -13,13 +13,13 @@ ENOUGH = 2  # hard failures
 
 # What a reply or a bounce says of an address by its enhanced code (RFC 3463): 5.1.x, it does not exist; 5.2.x, its mailbox does
 # not take mail, unless it is full. All else (our reputation, the content, the route) is not its fault. Many servers give no code.
-_CODE = re.compile(r"\b5\.(\d{1,3})\.(\d{1,3})\b")
+_CODE = re.compile(r"\b([45])\.(\d{1,3})\.(\d{1,3})\b")
 
 
 def is_hard(words: str) -> bool:
     """Return whether a final refusal in these words is about the address itself."""
     code = _CODE.search(words)
-    return code is None or code[1] == "1" or (code[1] == "2" and code[2] != "2")
+    return code is None or (code[1] == "5" and (code[2] == "1" or (code[2] == "2" and code[3] != "2")))
 
 
 def normalised(address: str) -> str:

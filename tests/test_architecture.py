@@ -12,7 +12,7 @@ ROOMS = {  # inside of an app, each room may import those before it
     "users": ["models", "moments", "record", "plans", "queries", "actions", "invitations", "sheets", "imports", "reading_list", "reading_room", "admin", "apps"],
     "notifications": [
         "models", "mail_server", "queries", "colours", "placeholders", "markup", "mime", "phrases", "wordings", "emails",
-        "suppression", "smtp", "outbox", "sink", "actions", "customising", "people", "tasks", "admin", "apps"
+        "suppression", "bounces", "smtp", "outbox", "sink", "actions", "customising", "people", "tasks", "admin", "apps"
     ],
     "products": [
         "models", "selection", "history", "sealing", "checkpoints", "verification", "retention", "erasure", "targets", "queries", "reports", "export", "asof", "stretches", "previews", "refusals",

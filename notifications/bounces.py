@@ -1,0 +1,76 @@
+"""Emails that come back: what a mail system reports later of an email that the mail server had accepted (RFC 3464).
+
+A report is believed about an email that we sent to that address: whoever may write to the mailbox of reports could else suppress
+any address.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email import message_from_bytes, policy
+from email.message import EmailMessage, Message
+
+from notifications.models import Notification, State
+
+# Sent, or perhaps sent: what was given up or waits again was not accepted, so it cannot come back.
+RETURNABLE = (State.SENT, State.UNKNOWN)
+_ID = re.compile(r"<?(([a-z_]+)\.([0-9]{1,18})\.([0-9]{1,9})@[^<>\s]+)>?", re.IGNORECASE)
+_STATUS = re.compile(r"\b([245])\.\d{1,3}\.\d{1,3}\b")
+
+
+@dataclass(frozen=True)
+class Bounce:
+    """What is reported of one address: that an email to it came back for good."""
+
+    address: str
+    message_id: str  # of the email; empty when the report does not say
+    words: str
+
+
+def read(report: bytes) -> list[Bounce]:
+    """Return what a message reports as failed for good, address by address; nothing when it is no such report."""
+    message = message_from_bytes(report, policy=policy.default)
+    parts = [part for part in message.walk() if isinstance(part, EmailMessage)]
+    statuses = [part for part in parts if part.get_content_type() == "message/delivery-status"]
+    message_id = _message_id_of_what_came_back(parts)
+    return [Bounce(address, message_id, words) for part in statuses for address, words in _failed(part)]
+
+
+def returned(message_id: str, address: str) -> Notification | None:
+    """Return the email with this Message-ID as far as it was sent to this address, or None."""
+    found = _ID.fullmatch(message_id.strip())
+    if found is None:
+        return None
+    kind, about, user = found[2].upper(), int(found[3]), int(found[4])
+    # Found by who is owed what, then compared: the Message-ID itself has no index.
+    letter = Notification.objects.filter(user=user, kind=kind, about=about, state__in=RETURNABLE, told_by=None).first()
+    if letter is None or letter.message_id != f"<{found[1]}>" or letter.to_address.lower() != address.strip().lower():
+        return None
+    return letter
+
+
+def _failed(part: EmailMessage) -> Iterator[tuple[str, str]]:
+    """Yield address and words for each recipient of a delivery status for whom it failed for good."""
+    payload = part.get_payload()
+    for fields in payload if isinstance(payload, list) else []:
+        assert isinstance(fields, Message)
+        action, status = str(fields.get("Action", "")).strip().lower(), _STATUS.search(str(fields.get("Status", "")))
+        if action != "failed" or (status and status[1] != "5"):
+            continue
+        # "rfc822; grace@people.example": the address that we wrote to, if it is told, else the one where it ended.
+        recipient = str(fields.get("Original-Recipient") or fields.get("Final-Recipient") or "").rpartition(";")[2]
+        diagnosis = str(fields.get("Diagnostic-Code", "")).partition(";")[2]
+        words = " ".join(f"{status[0] if status else ''} {diagnosis}".replace("\x00", "").split())[:500]
+        yield recipient.strip().strip("<>"), words
+
+
+def _message_id_of_what_came_back(parts: list[EmailMessage]) -> str:
+    """Return the Message-ID of the email, of which a report holds the headers or all; empty when it holds neither."""
+    for part in parts:
+        if part.get_content_type() == "text/rfc822-headers":
+            headers = part.get_payload(decode=True)
+            return str(message_from_bytes(headers)["Message-ID"] or "") if isinstance(headers, bytes) else ""
+        if part.get_content_type() == "message/rfc822":
+            content = part.get_payload(0)
+            return str(content["Message-ID"] or "") if isinstance(content, Message) else ""
+    return ""

@@ -1,0 +1,183 @@
+"""An email that comes back is marked, and the second time its address; nobody does that by a report of their own making."""
+
+import io
+import mailbox
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from notifications import actions, bounces
+from notifications.models import Notification, State, Suppression
+from tests.factories import make_user
+from tests.mail import ScriptedServer
+from tests.notifications.test_delivery import deliver, owe
+from users.models import Role, User
+
+NOW = timezone.now()
+pytestmark = pytest.mark.django_db
+
+
+def report(
+    letter: Notification,
+    *,
+    to: str = "",
+    action: str = "failed",
+    status: str = "5.1.1",
+    says: str = "smtp; 550 5.1.1 No such user",
+    original: bool = True,
+) -> bytes:
+    """Return what a mail system sends when an email does not arrive (RFC 3464)."""
+    returned = f"""--R
+Content-Type: text/rfc822-headers
+
+Message-ID: {letter.message_id}
+Subject: {letter.subject}
+
+""" if original else ""  # fmt: skip
+    text = f"""From: MAILER-DAEMON@mx.example
+To: console@console.example
+Subject: Undelivered Mail Returned to Sender
+Content-Type: multipart/report; report-type=delivery-status; boundary="R"
+MIME-Version: 1.0
+
+--R
+Content-Type: text/plain
+
+I am sorry to tell you that your message did not arrive.
+
+--R
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; mx.example
+Arrival-Date: Sun, 22 Nov 2026 12:00:00 +0000
+
+Final-Recipient: rfc822; {to or letter.to_address}
+Action: {action}
+Status: {status}
+Diagnostic-Code: {says}
+
+{returned}--R--
+"""
+    return text.encode()
+
+
+def sent_to(user: User, code: str = "meeting") -> Notification:
+    """Return an email that was sent to the user."""
+    owe(user, code=code)
+    deliver()
+    found = Notification.objects.filter(user=user).order_by("-id").first()
+    assert found
+    assert found.state == State.SENT
+    return found
+
+
+def read(*reports: bytes) -> list[bool]:
+    """Do with reports what the command does, and return which of the emails were ours."""
+    return [
+        actions.take_back(message_id=found.message_id, address=found.address, words=found.words, now=NOW)
+        for one in reports
+        for found in bounces.read(one)
+    ]
+
+
+def test_an_email_that_comes_back_has_failed_visibly(smtp_script: ScriptedServer) -> None:
+    letter = sent_to(make_user(email="grace@people.example"))
+
+    assert read(report(letter)) == [True]
+
+    letter.refresh_from_db()
+    assert (letter.state, letter.last_words) == (State.FAILED, "It came back. 5.1.1 550 5.1.1 No such user")
+    assert Suppression.objects.get().since is None
+
+
+def test_the_second_one_suppresses_the_address(smtp_script: ScriptedServer) -> None:
+    grace = make_user()
+    letters = [sent_to(grace, code) for code in ("meeting", "webinar")]
+
+    read(*map(report, letters))
+
+    found = Suppression.objects.get()
+    assert (found.address, found.source, found.since) == (grace.email, "BOUNCED", NOW)
+
+
+def test_a_report_read_twice_counts_once(smtp_script: ScriptedServer) -> None:
+    letter = sent_to(make_user())
+
+    assert read(report(letter), report(letter)) == [True, False]
+    assert Suppression.objects.get().failures == 1
+
+
+def test_it_can_be_sent_again(smtp_script: ScriptedServer) -> None:
+    letter = sent_to(make_user())
+    read(report(letter))
+
+    assert actions.retry(actor=make_user(role=Role.ADMIN), ids=[letter.pk], now=NOW) == 1
+    deliver()
+
+    assert Notification.objects.get(pk=letter.pk).state == State.SENT
+
+
+@pytest.mark.parametrize("told", [{"action": "delayed", "status": "4.4.7"}, {"action": "delivered", "status": "2.0.0"}])
+def test_what_is_only_late_has_not_failed(smtp_script: ScriptedServer, told: dict[str, str]) -> None:
+    letter = sent_to(make_user())
+
+    assert read(report(letter, **told)) == []
+    assert Notification.objects.get().state == State.SENT
+
+
+def test_a_full_mailbox_is_a_failure_but_not_the_addresss_fault(smtp_script: ScriptedServer) -> None:
+    letter = sent_to(make_user())
+
+    assert read(report(letter, status="5.2.2", says="smtp; 552 5.2.2 Over quota")) == [True]
+
+    assert not Suppression.objects.exists()
+
+
+def test_nobody_can_suppress_an_address_by_a_report_about_what_we_did_not_send(smtp_script: ScriptedServer) -> None:
+    letter, ada = sent_to(make_user()), make_user()
+
+    assert read(report(letter, to=ada.email), report(letter, original=False)) == [False, False]
+    letter.message_id = f"<onboarding.1.{ada.pk}@console.example>"
+    assert read(report(letter, to=ada.email)) == [False]
+
+    assert not Suppression.objects.exists()
+    assert not Notification.objects.exclude(state=State.SENT).exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00\xff\xfe",
+        b"Subject: Out of office\n\nI am away.",
+        b"Content-Type: multipart/report; boundary=R\n\n--R\nContent-Type: message/delivery-status\n\n",
+        b"Content-Type: message/delivery-status\n\nAction: failed\nFinal-Recipient: \xff\n",
+        b"Content-Type: multipart/report; boundary=R\n\n--R\nContent-Type: text/rfc822-headers; charset=nobody\n\nx\n--R--",
+    ],
+)
+def test_what_is_no_report_says_nothing(content: bytes) -> None:
+    assert read(content) == [] or read(content) == [False]
+
+
+def test_the_command_reads_the_mail_servers_pipe(smtp_script: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    letter, told = sent_to(make_user()), io.StringIO()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(report(letter))))
+
+    call_command("read_bounces", stdout=told)
+
+    assert told.getvalue() == "1 messages read, 1 emails came back\n"
+    assert Notification.objects.get().state == State.FAILED
+
+
+def test_the_command_reads_each_message_of_a_maildir_once(smtp_script: ScriptedServer, tmp_path: Path) -> None:
+    letter, told = sent_to(make_user()), io.StringIO()
+    box = mailbox.Maildir(tmp_path / "bounces")
+    box.add(report(letter))
+    box.add(b"Subject: Hello\n\nNo report.")
+
+    for _time in range(2):
+        call_command("read_bounces", maildir=str(tmp_path / "bounces"), stdout=told)
+
+    assert told.getvalue() == "2 messages read, 1 emails came back\n0 messages read, 0 emails came back\n"
