@@ -189,7 +189,7 @@ SESSION_COOKIE_HTTPONLY = True
 _mail_host = env.text("EMAIL_HOST", "localhost" if PRODUCTION else "")
 _mail_tls, _mail_ssl = env.flag("EMAIL_USE_TLS", False), env.flag("EMAIL_USE_SSL", False)
 if _mail_tls and _mail_ssl:
-    raise ImproperlyConfigured("EMAIL_USE_TLS and EMAIL_USE_SSL are both yes; expected at most one: STARTTLS, or TLS from the start.")
+    raise ImproperlyConfigured("EMAIL_USE_TLS and EMAIL_USE_SSL are both yes; expected one: STARTTLS, or TLS from the start.")
 _mail_port = env.number("EMAIL_PORT", 587 if _mail_tls else 465 if _mail_ssl else 25, least=1, most=65_535)
 MAIL_SINK = not _mail_host
 MAIL_SINK_ADDRESS = ("127.0.0.1", env.number("MAIL_SINK_PORT", 2525, least=1, most=65_535))
