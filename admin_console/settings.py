@@ -294,3 +294,6 @@ HISTORY_CHECKPOINT_SECONDS = env.number("HISTORY_CHECKPOINT_SECONDS", 60, least=
 HISTORY_WEBHOOK = env.https_address("HISTORY_WEBHOOK")
 # So many months of the entitlement history are kept at least; 0: for ever. `manage.py drop_history` drops older ones.
 HISTORY_KEPT_MONTHS = env.number("HISTORY_KEPT_MONTHS", 0, most=1_200)
+# Evidence packs are kept in here for seven days, where web server and worker both reach them; may Support make them?
+EVIDENCE_FOLDER = Path(env.text("EVIDENCE_FOLDER", str(HOME / "evidence")))
+SUPPORT_MAY_EXPORT = env.flag("SUPPORT_MAY_EXPORT", True)

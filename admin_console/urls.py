@@ -12,6 +12,7 @@ from admin_console.views import (
     changes,
     email_events,
     errors,
+    evidence,
     health,
     manage_products,
     manage_users,
@@ -67,6 +68,10 @@ urlpatterns = [
     path("products/<int:product_id>/seats/", products.product_seats, name="product_seats"),
     path("products/<int:product_id>/as-of/", as_of.product_as_of, name="product_as_of"),
     path("products/<int:product_id>/as-of.csv", as_of.export_product_as_of, name="export_product_as_of"),
+    # Evidence packs
+    path("evidence/", evidence.packs, name="evidence"),
+    path("evidence/make/", evidence.make, name="make_pack"),
+    path("evidence/<int:pack_id>/pack.zip", evidence.download, name="evidence_pack"),
     # Test inbox: only while the built-in mail sink is the mail server
     path("inbox/", notifications.test_inbox, name="test_inbox"),
     path("inbox/<int:message_id>/", notifications.test_inbox_message, name="test_inbox_message"),

@@ -7,11 +7,13 @@ ordered by user; of a period in the partitions of its months.
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timezone import now
@@ -26,10 +28,10 @@ from products.queries import product_names, skipped_by_reason, timeline
 from products.selection import selection_in_words
 from products.stretches import Kind, Stretch, stretches
 from users.admin import UserAdmin
-from users.models import User, UserGroup
+from users.models import Capability, User, UserGroup
 from users.moments import Moment, UnreadableMoment, zones
-from users.queries import UserFilter, users_matching, visible_groups
-from users.reading_list import number
+from users.queries import UserFilter, can, users_matching, visible_groups
+from users.reading_list import AFTER, BEFORE, number
 from users.reading_room import (
     FEW,
     NOTHING,
@@ -150,6 +152,13 @@ class AccessChangeAdmin(ReadOnlyAdmin):
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         is_of_a_change = request.GET.get("change") or number(request.GET.get("q", "")) is not None
         return ("user_id", "id") if is_of_a_change else ("-id",)
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """Show the list, and the way to an evidence pack of what it finds for those who may make one."""
+        may_export = can(request.user, Capability.EXPORT_EVIDENCE)
+        told = {name: value for name, value in request.GET.items() if name not in (BEFORE, AFTER)}
+        query = f"?{urlencode(told)}" if told else ""
+        return super().changelist_view(request, {"evidence_pack": reverse("evidence") + query if may_export else ""})
 
     def is_rare(self, request: HttpRequest) -> bool:
         asked = {name for name, value in request.GET.items() if value}

@@ -367,6 +367,37 @@ class Checkpoint(models.Model):
         return heads
 
 
+class EvidencePack(models.Model):
+    """Some of the entitlement history as a signed file that can be verified offline, made in the background, kept for some days."""
+
+    class State(models.TextChoices):
+        WAITING = "WAITING", _("Waiting")
+        READY = "READY", _("Ready")
+        FAILED = "FAILED", _("Failed")
+        EXPIRED = "EXPIRED", _("Expired")
+
+    actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, related_name="+", verbose_name=_("by"))
+    wanted = models.JSONField(_("filter"), default=dict)  # evidence.HistoryFilter.as_dict
+    state = models.CharField(_("state"), max_length=8, choices=State, default=State.WAITING)
+    requested_at = models.DateTimeField(_("requested"))
+    last_id = models.BigIntegerField(_("last row"))  # of the history when it was asked for: later rows are not in it
+    reached = models.BigIntegerField(default=0, db_default=0)  # rows up to this one were looked at
+    checkpoint = models.ForeignKey(Checkpoint, on_delete=models.DO_NOTHING, related_name="+", null=True)  # what it can be verified by
+    pieces = models.PositiveIntegerField(default=0, db_default=0)
+    rows = models.PositiveBigIntegerField(_("rows"), default=0, db_default=0)
+    files = models.JSONField(default=dict, db_default={})  # the SHA-256 of each file in it, so far
+    lease_until = models.DateTimeField(null=True)  # somebody writes it until then
+    attempts = models.PositiveSmallIntegerField(default=0, db_default=0)  # how often it was begun
+    size = models.PositiveBigIntegerField(_("bytes"), default=0, db_default=0)
+    expires_at = models.DateTimeField(_("kept until"), null=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["id"], condition=Q(state="WAITING"), name="waiting_evidence_packs")]
+
+    def __str__(self) -> str:
+        return f"#{self.pk}"
+
+
 class Entitlement(models.Model):
     """A user holds a product now: a view over ProductAccess, for reading. To find holders at scale, ask the sets instead."""
 

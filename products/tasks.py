@@ -10,7 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from notifications.tasks import deliver
-from products import actions, checkpoints, queries, sealing, seats, stretches
+from products import actions, checkpoints, evidence, queries, sealing, seats, stretches
 from products.models import BulkChange
 
 TURN = 1.0  # seconds of one task; then others have theirs
@@ -35,6 +35,9 @@ def sweep(**_: Any) -> None:
     """Ring again for whatever a crash left behind, warn of seats that run low, and make the history's next partitions."""
     for change_id in queries.stalled():
         run_bulk_change.delay(change_id=change_id)
+    for pack_id in evidence.waiting():
+        make_pack.delay(pack_id=pack_id)
+    evidence.expire(now=timezone.now())
     seats.warn_of_low_seats(now=timezone.now())
     with connection.cursor() as cursor:
         cursor.execute("SELECT products_make_history_partitions(12)")
@@ -47,6 +50,16 @@ def seal(**_: Any) -> None:
     stretches.summarise()
     if made := checkpoints.make(now=timezone.now(), every=timedelta(seconds=settings.HISTORY_CHECKPOINT_SECONDS)):
         checkpoints.publish(made)
+
+
+@shared_task
+def make_pack(*, pack_id: int, **_: Any) -> None:
+    """Go on with an evidence pack, step by step, and ring for what is left after a moment."""
+    until, more = time.monotonic() + TURN, True
+    while more and time.monotonic() < until:
+        more = evidence.advance(pack_id=pack_id, now=timezone.now())
+    if more:
+        make_pack.delay(pack_id=pack_id)
 
 
 def ring_for(change: BulkChange) -> None:

@@ -15,7 +15,7 @@ ROOMS = {  # inside of an app, each room may import those before it
         "suppression", "bounces", "smtp", "outbox", "sink", "actions", "customising", "people", "tasks", "admin", "apps"
     ],
     "products": [
-        "models", "selection", "history", "sealing", "checkpoints", "verification", "retention", "erasure", "targets", "queries", "reports", "export", "asof", "stretches", "previews", "refusals",
+        "models", "selection", "history", "sealing", "checkpoints", "verification", "retention", "erasure", "targets", "queries", "reports", "export", "asof", "stretches", "verify_pack", "evidence", "previews", "refusals",
         "previewed", "undoing", "seats", "batch", "running", "actions", "people", "imports", "tasks", "guides", "emails", "news", "admin", "apps"
     ],
 }  # fmt: skip

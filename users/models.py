@@ -33,6 +33,7 @@ class Capability(models.TextChoices):
     VIEW_CHANGES = "changes.view", _("See the bulk changes of all admins")
     VIEW_NOTIFICATIONS = "notifications.view", _("See every email and its fate")
     VIEW_EVIDENCE = "evidence.view", _("Read the entitlement history in Django admin")
+    EXPORT_EVIDENCE = "evidence.export", _("Export evidence packs")
     CUSTOMISE_EMAILS = "emails.customise", _("Write what emails say and how they look")
     ERASE_USERS = "users.erase", _("Erase the personal data of users")
 
@@ -54,6 +55,7 @@ CAPABILITIES: dict[str, frozenset[Capability]] = {
     Role.SUPER_ADMIN: frozenset(Capability),
     Role.SUPPORT: frozenset(
         {Capability.VIEW_USERS, Capability.VIEW_CHANGES, Capability.VIEW_NOTIFICATIONS, Capability.VIEW_EVIDENCE}
+        | ({Capability.EXPORT_EVIDENCE} if settings.SUPPORT_MAY_EXPORT else set())
     ),
 }
 
