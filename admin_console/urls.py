@@ -10,6 +10,7 @@ from admin_console.views import (
     affected_users,
     as_of,
     changes,
+    email_texts,
     email_events,
     errors,
     evidence,
@@ -72,6 +73,12 @@ urlpatterns = [
     path("evidence/", evidence.packs, name="evidence"),
     path("evidence/make/", evidence.make, name="make_pack"),
     path("evidence/<int:pack_id>/pack.zip", evidence.download, name="evidence_pack"),
+    # What emails say and how they look
+    path("emails/", email_texts.email_texts, name="email_texts"),
+    path("emails/identity/", email_texts.edit_identity, name="mail_identity"),
+    path("emails/<slug:kind>/<str:variant>/<slug:language>/", email_texts.email_words, name="email_words"),
+    path("emails/<slug:kind>/<str:variant>/<slug:language>/preview/", email_texts.preview_email, name="preview_email"),
+    path("emails/<slug:kind>/<str:variant>/<slug:language>/restore/", email_texts.restore_words, name="restore_words"),
     # Test inbox: only while the built-in mail sink is the mail server
     path("inbox/", notifications.test_inbox, name="test_inbox"),
     path("inbox/<int:message_id>/", notifications.test_inbox_message, name="test_inbox_message"),

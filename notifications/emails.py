@@ -28,7 +28,7 @@ from notifications import mime, phrases, wordings
 from notifications.colours import DARK_PAPER, LIGHT_PAPER, readable
 from notifications.markup import as_text, dressed, harmless
 from notifications.models import Notification, ReplyTo
-from notifications.placeholders import Pieces, Placeholder, Value, cut, one_line, written
+from notifications.placeholders import Pieces, Placeholder, Value, cut, one_line
 from notifications.wordings import Identity, Words
 from users.models import User
 
@@ -182,7 +182,7 @@ def compose(
 @lru_cache(maxsize=500)
 def own_words(kind: Kind, variant: str, language: str, *, names_actor: bool) -> Words:
     """Return the console's own words for a kind, with placeholders for all that is told."""
-    context = {placeholder.name: written(placeholder.name) for placeholder in kind.known}
+    context: dict[str, object] = {placeholder.name: str(placeholder) for placeholder in kind.known}
     context |= {"variant": variant, "names_actor": names_actor, **kind.context(variant)}
     with translation.override(language):
         subject = one_line(render_to_string(f"emails/{kind.template}.subject.txt", context))
@@ -290,7 +290,7 @@ def _page(kind: Kind, variant: str, language: str, words: Words | None, identity
     words = words or own_words(kind, variant, language, names_actor=identity.names_actor)
     blocks = [placeholder.name for placeholder in kind.known if placeholder.is_block]
     link = readable(identity.accent, LIGHT_PAPER)
-    context = {placeholder.name: written(placeholder.name) for placeholder in kind.known}
+    context: dict[str, object] = {placeholder.name: str(placeholder) for placeholder in kind.known}
     context |= {"replies": identity.replies != ReplyTo.NOBODY, "variant": variant}
     with translation.override(language):
         footer = " ".join(render_to_string(f"emails/{kind.template}.footer.txt", context).split())

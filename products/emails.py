@@ -99,17 +99,18 @@ def change_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
         change_id__in={change for _user, change in tells}, user_id__in={user for user, _change in tells}
     )
     spans: dict[int, tuple[list[int], list[int], int | None]] = {}
-    for user, change, *span in changes.order_by("id").values_list("user_id", "change_id", "before", "after", "actor_id"):
+    rows = changes.order_by("id").values_list("user_id", "change_id", "before", "after", "actor_id")
+    for user, change, before, after, actor in rows:
         # A single change too may reach a user in several steps.
         if letter := tells.get((user, change)):
-            before, after, actor = span
-            spans[letter] = spans.get(letter, (before,))[0], after, actor
+            spans[letter] = (spans[letter][0] if letter in spans else before), after, actor
     names, actors = product_names(), _actors(actor for _before, _after, actor in spans.values())
     facts: dict[int, Hashable] = {}
     for notification in notifications:
         if found := spans.get(notification.id):
-            had, has, actor = set(found[0]), set(found[1]), actors.get(found[2] or 0)
-            facts[notification.id] = ChangeFacts(_named(names, has - had), _named(names, had - has), _named(names, has), actor)
+            had, has = set(found[0]), set(found[1])
+            told_of = _named(names, has - had), _named(names, had - has), _named(names, has)
+            facts[notification.id] = ChangeFacts(*told_of, actor=actors.get(found[2] or 0))
     return facts
 
 

@@ -31,6 +31,8 @@ def add_person(*, actor: User, products: Iterable[int], invited: bool, now: date
     if invited:
         invite(actor=actor, user=user, now=now)
     if products:
-        asked = {"mode": Mode.ADD, "notify": False, "key": uuid.uuid4(), "reason": ""}
-        request_bulk_change(actor=actor, selection=Selection.of([user.pk]), products=products, now=now, **asked)
+        asked = Selection.of([user.pk])
+        request_bulk_change(
+            actor=actor, selection=asked, products=products, mode=Mode.ADD, notify=False, key=uuid.uuid4(), reason="", now=now
+        )
     return user

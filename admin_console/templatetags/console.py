@@ -57,6 +57,7 @@ def navigation(context: template.Context) -> list[Link]:
         (_("Manage users"), "manage_users", can(request.user, Capability.VIEW_USERS)),
         (_("Products"), "products", can(request.user, Capability.VIEW_USERS)),
         (_("Changes"), "changes", can(request.user, Capability.VIEW_USERS)),
+        (_("Emails"), "email_texts", can(request.user, Capability.CUSTOMISE_EMAILS)),
         (
             _("Test inbox"),
             "test_inbox",
