@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from notifications.models import OPEN, State
 from notifications.queries import fates_of
 from products.models import AccessChange, BulkChange, BulkChangeSkip
-from products.queries import may_steer, moves, onboarding_fates, product_names, progress, skipped_by_reason
+from products.queries import may_steer, moves, onboarding_fates, product_names, progress, skipped_by_reason, waits_for
 from products.reports import LAST, Fate, UserPage, failed_users, users_of
 from users.models import Capability, Role, User
 from users.queries import can
@@ -80,6 +80,11 @@ class Outcome:
         pace = progress(self.change, now=self.now)
         # While it waits, as for an earlier change of the same users, nobody can tell.
         return {"rate": round(pace.rate), "seconds_left": pace.seconds_left if pace.rate >= 1 else None}
+
+    @cached_property
+    def waits_for(self) -> int | None:
+        """The earlier change of the same users that has to end first."""
+        return None if self.pace["rate"] else waits_for(self.change)
 
     @property
     def gains(self) -> list[tuple[str, int]]:

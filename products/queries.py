@@ -95,6 +95,26 @@ def progress(change: BulkChange, *, now: datetime) -> Progress:
     return Progress(rate=rate, seconds_left=round(change.not_reached / rate) if rate else None)
 
 
+# The earlier changes that come first for users of a batch `b`: those with a batch of overlapping users to do (rule B8).
+EARLIER = """
+SELECT c.id FROM products_bulkchange c JOIN products_bulkchangebatch e ON e.change_id = c.id
+WHERE c.state = 'RUNNING' AND c.id < b.change_id AND e.state = 'WAITING' AND e.first_user <= b.last_user AND e.last_user >= b.first_user
+"""
+
+
+def waits_for(change: BulkChange) -> int | None:
+    """Return the number of an earlier change that a running one has to wait for; None when it goes on."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT ({EARLIER} ORDER BY c.id LIMIT 1) FROM products_bulkchangebatch b
+            WHERE b.change_id = %s AND b.state = 'WAITING' ORDER BY 1 NULLS FIRST LIMIT 1
+            """,
+            [change.pk],
+        )
+        return (cursor.fetchone() or (None,))[0]
+
+
 def timeline(user: User) -> QuerySet[AccessChange]:
     """Return a user's entitlement history, newest first, each row with its bulk change and actor."""
     return AccessChange.objects.filter(user=user).select_related("change", "actor").order_by("-id")

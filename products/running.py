@@ -13,7 +13,7 @@ from django.utils.translation import ngettext
 from notifications import actions as notifications
 from products.batch import LostClaim, apply_batch
 from products.models import BulkChange, BulkChangeBatch, BulkChangeSkip, Product, Source
-from products.queries import out_of_reach
+from products.queries import EARLIER, out_of_reach
 from users.models import Capability
 from users.queries import can
 
@@ -88,11 +88,7 @@ def _claim(change: BulkChange) -> BulkChangeBatch | None:
             SELECT b.id FROM products_bulkchangebatch b
             WHERE b.change_id = %(change)s AND b.state = 'WAITING'
             AND (b.lease_until IS NULL OR b.lease_until < clock_timestamp())
-            AND NOT EXISTS (
-                SELECT FROM products_bulkchange c JOIN products_bulkchangebatch e ON e.change_id = c.id
-                WHERE c.state = 'RUNNING' AND c.id < %(change)s
-                AND e.state = 'WAITING' AND e.first_user <= b.last_user AND e.last_user >= b.first_user
-            )
+            AND NOT EXISTS ({EARLIER})
             ORDER BY b.n LIMIT 1 FOR UPDATE SKIP LOCKED
         )
         RETURNING id, change_id, n, first_user, last_user, depth, size, attempts

@@ -450,6 +450,15 @@ def test_the_progress_asks_for_itself_until_the_result_is_there(client: Client, 
     assert "meta http-equiv" not in page_of(client, made).content.decode()
 
 
+def test_a_change_that_waits_says_for_which(client: Client, ada: User, in_batches: None) -> None:
+    users = [make_user() for _ in range(4)]
+    first, second = change(ada, users, "rescue"), change(ada, users, "central")
+
+    assert f"It waits for change #{first.pk}" in shown(page_of(client, second))
+    run(first)
+    assert "It waits for" not in shown(page_of(client, second))
+
+
 def test_skips_and_emails_of_a_large_change_are_counted_afterwards(
     client: Client, ada: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
