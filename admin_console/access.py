@@ -164,7 +164,7 @@ def _sign_in_first(request: HttpRequest) -> HttpResponse | None:
     htmx = getattr(request, "htmx", None)
     if htmx:
         return HttpResponseClientRedirect(redirect_to_login(_page_shown(htmx)).url)
-    return redirect_to_login(request.get_full_path() if request.method in ("GET", "HEAD") else _page_before(request))
+    return redirect_to_login(request.get_full_path() if request.method in ("GET", "HEAD") else page_before(request))
 
 
 def _page_shown(htmx: HtmxDetails) -> str:
@@ -175,7 +175,7 @@ def _page_shown(htmx: HtmxDetails) -> str:
         return resolve_url("home")
 
 
-def _page_before(request: HttpRequest) -> str:
+def page_before(request: HttpRequest) -> str:
     """Return the page of ours that a form was posted from: an address that takes POST only is none to come back to."""
     try:
         before = urlsplit(request.headers.get("Referer", ""))
