@@ -24,8 +24,9 @@ from django_htmx.middleware import HtmxDetails
 from notifications.people import owe_password_link
 from notifications.tasks import ring
 from products.models import ProductAccess
-from users.models import Capability, Role, User
+from users.models import Action, Capability, Role, User
 from users.queries import can
+from users.record import record
 
 RESET_LIFETIME = timedelta(seconds=settings.PASSWORD_RESET_TIMEOUT)
 
@@ -125,6 +126,7 @@ class SignInAdapter(DefaultAccountAdapter):
     def send_password_reset_mail(self, user: Any, email: str, context: dict[str, Any]) -> None:
         """Owe the email like every other one, so it outlives a mail server that is down. In the user's language."""
         at = now()
+        record(Action.USER_PASSWORD_ASKED, actor=None, subject=user.pk)
         owe_password_link(user=user, address=context["password_reset_url"], until=at + RESET_LIFETIME, now=at)
         ring()
 

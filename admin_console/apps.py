@@ -10,7 +10,12 @@ class AdminConsoleConfig(AppConfig):
 
     def ready(self) -> None:
         # shared_task finds its app by this.
-        from admin_console import celery  # noqa: F401
+        from admin_console import (
+            celery,  # noqa: F401
+            signing_in,
+        )
+
+        signing_in.record_it()
 
 
 class ReadingRoomConfig(django_admin.AdminConfig):

@@ -1,6 +1,7 @@
 """Django admin under the console's name and sign-in: a reading room, for those whose role may read evidence."""
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from django.contrib.admin import AdminSite
@@ -11,9 +12,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from admin_console.access import requires
-from users.models import Capability
+from users.models import Action, Capability
 from users.queries import can
 from users.reading_room import ReadOnlyAdmin
+from users.record import record
 
 IN_ORDER = ("User", "AccessChange", "BulkChange", "Notification", "Product")
 # The console signs people in and out itself; nothing in here needs the others.
@@ -37,7 +39,7 @@ class ReadingRoom(AdminSite):
 
     def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:
         """Return the view behind its guards: signed out, our sign-in; without the capability, 403; anything but reading, 405."""
-        return never_cache(requires(Capability.VIEW_EVIDENCE)(require_safe(view)))
+        return never_cache(requires(Capability.VIEW_EVIDENCE)(require_safe(_recorded(view))))
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """Return the lists in the order in which one looks, under one heading: which app keeps them is nobody's concern."""
@@ -56,3 +58,16 @@ class ReadingRoom(AdminSite):
 
     def get_urls(self) -> list[Any]:
         return [url for url in super().get_urls() if getattr(url, "name", None) not in LEFT_OUT]
+
+
+def _recorded(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the view, each look at which is recorded: what is searched for may name a person, so it is among the words."""
+
+    @wraps(view)
+    def recorded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        query = request.META.get("QUERY_STRING", "")
+        words = {"query": query} if query else None
+        record(Action.EVIDENCE_VIEWED, actor=request.user, after={"page": request.path}, words=words)
+        return view(request, *args, **kwargs)
+
+    return recorded

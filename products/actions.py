@@ -37,8 +37,9 @@ from products.refusals import (
 from products.running import Step, advance_bulk_change, conclude, retrying
 from products.selection import Selection, as_sql
 from products.targets import EVERYBODY, among_frozen, facts_of, seats_needed
-from users.models import Capability, Role, User
+from users.models import Action, Capability, Role, User
 from users.queries import UserFilter, can, visible_to
+from users.record import record
 
 __all__ = [
     "ChangeRefused",
@@ -253,11 +254,25 @@ def _begin(
             _("This changes %(number)s users. Type that number to confirm.") % {"number": change.targets}, number=change.targets
         )
     change.save()
+    _record_request(change, selection)
     if change.targets <= min(settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE) and _applied_at_once(change, actor):
         change.refresh_from_db()
         conclude(change, now=now)
     else:
         _reserve_seats(change, actor)
+
+
+def _record_request(change: BulkChange, selection: Selection) -> None:
+    """Record what was asked for: the row of the change itself is not sealed, and its reason may be erased."""
+    asked = ("mode", "products", "preserved", "undoes_id", "notify", "until_full", "source", "targets")
+    words = {"reason": change.reason, "search": selection.filter.search}
+    record(
+        Action.CHANGE_REQUESTED,
+        actor=change.actor,
+        subject=change.pk,
+        after={name: getattr(change, name) for name in asked},
+        words={name: text for name, text in words.items() if text},
+    )
 
 
 def _applied_at_once(change: BulkChange, actor: User) -> bool:
@@ -331,12 +346,13 @@ def _reserve_seats(change: BulkChange, actor: User) -> None:
 
 def pause_change(*, actor: User, change_id: int) -> BulkChange:
     """Let a running change rest after the batches that are being applied now; return it. Raises NotAllowed, NotNow."""
-    return _steered(actor, change_id, {BulkChange.State.RUNNING}, BulkChange.State.PAUSED)
+    return _steered(Action.CHANGE_PAUSED, actor, change_id, {BulkChange.State.RUNNING}, BulkChange.State.PAUSED)
 
 
 def resume_change(*, actor: User, change_id: int) -> BulkChange:
     """Let a paused change run again; wake a worker for it after the commit. Raises NotAllowed, NotNow."""
-    return retrying(lambda: _steered(actor, change_id, {BulkChange.State.PAUSED}, BulkChange.State.RUNNING, attempts=0))
+    paused, running = {BulkChange.State.PAUSED}, BulkChange.State.RUNNING
+    return retrying(lambda: _steered(Action.CHANGE_RESUMED, actor, change_id, paused, running, attempts=0))
 
 
 def cancel_change(*, actor: User, change_id: int, now: datetime) -> BulkChange:
@@ -346,7 +362,8 @@ def cancel_change(*, actor: User, change_id: int, now: datetime) -> BulkChange:
     def attempt() -> BulkChange:
         with transaction.atomic():
             # Whoever has claimed a batch and not begun it finds it cancelled.
-            change = _steered(actor, change_id, unfinished, cancelled, state=BulkChangeBatch.State.CANCELLED)
+            waiting = BulkChangeBatch.State.CANCELLED
+            change = _steered(Action.CHANGE_CANCELLED, actor, change_id, unfinished, cancelled, state=waiting)
             _forget_skips_of_not_reached(change)
             conclude(change, now=now)
             return change
@@ -367,7 +384,7 @@ def _forget_skips_of_not_reached(change: BulkChange) -> None:
 def retry_failed(*, actor: User, change_id: int) -> BulkChange:
     """Try the users again who could not be changed; wake a worker for it after the commit. Raises NotAllowed, NotNow."""
     with transaction.atomic():
-        change = _steered(actor, change_id, {BulkChange.State.FAILED}, BulkChange.State.RUNNING)
+        change = _steered(Action.CHANGE_RETRIED, actor, change_id, {BulkChange.State.FAILED}, BulkChange.State.RUNNING)
         failed = change.batches.filter(state=BulkChangeBatch.State.FAILED)  # each of one user
         again = failed.update(state=BulkChangeBatch.State.WAITING, attempts=0, lease_until=None)
         change.skips.filter(reason=BulkChangeSkip.Reason.FAILED).delete()
@@ -376,7 +393,9 @@ def retry_failed(*, actor: User, change_id: int) -> BulkChange:
     return change
 
 
-def _steered(actor: User, change_id: int, from_states: AbstractSet[str], to_state: str, **waiting: Any) -> BulkChange:
+def _steered(
+    action: Action, actor: User, change_id: int, from_states: AbstractSet[str], to_state: str, **waiting: Any
+) -> BulkChange:
     """Bring a change into another state, and its `waiting` batches: after those that are being applied now."""
     with transaction.atomic():
         _refuse_steering(actor, BulkChange.objects.get(pk=change_id), from_states)
@@ -385,6 +404,7 @@ def _steered(actor: User, change_id: int, from_states: AbstractSet[str], to_stat
             batches.update(lease_until=None, **waiting)
         change = BulkChange.objects.select_for_update().get(pk=change_id)
         _refuse_steering(actor, change, from_states)
+        record(action, actor=actor, subject=change.pk, before={"state": change.state}, after={"state": to_state})
         change.state, change.state_by, change.state_reason, change.failures = to_state, actor, "", 0
         change.save(update_fields=["state", "state_by", "state_reason", "failures"])
     return change

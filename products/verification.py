@@ -148,7 +148,7 @@ def _rows(chain: Chain, since: datetime | None, dropped: str, finding: Finding) 
     with connection.cursor() as cursor:
         for start in range(0, len(numbers), AT_A_TIME):
             part = numbers[start : start + AT_A_TIME]
-            facts = {"chain": chain, "blocks": [n for n, _size in part], "dropped": dropped, "named": NAMED}
+            facts: dict[str, Any] = {"chain": chain, "blocks": [n for n, _size in part], "dropped": dropped, "named": NAMED}
             cursor.execute(DIFFERENT.format(**of), facts)
             for n in sorted(row[0] for row in cursor.fetchall()):
                 cursor.execute(ROWS.format(**of), {**facts, "n": n})

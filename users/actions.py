@@ -124,6 +124,7 @@ def ensure_first_super_admin(*, email: str, password: str, now: datetime) -> boo
     user.set_password(password)
     user.save()
     logger.info("first_super_admin", extra={"user": user.pk})
+    record(Action.USER_ROLE_CHANGED, actor=None, subject=user.pk, after={"role": user.role})
     return True
 
 
@@ -158,8 +159,11 @@ def add_user(
         if User.objects.filter(email=user.email).exists():
             raise InvalidUser("email", _("There is a user with this email already.")) from error
         raise
-    GroupMembership.objects.bulk_create(GroupMembership(user=user, group=group) for group in groups)
+    memberships = GroupMembership.objects.bulk_create(GroupMembership(user=user, group=group) for group in groups)
     logger.info("user_added", extra={"user": user.pk, "role": user.role, "actor": actor.pk})
+    after = {"role": role, "language": language, "time_zone": time_zone, "groups": [each.group_id for each in memberships]}
+    words = {"email": user.email, "first_name": user.first_name, "last_name": user.last_name}
+    record(Action.USER_ADDED, actor=actor, subject=user.pk, after=after, words=words)
     return user
 
 
@@ -188,11 +192,13 @@ def put_in_groups(*, actor: User, user: User, groups: Iterable[UserGroup], now: 
     require(actor, Capability.MANAGE_USERS)
     wanted = sorted({group.pk for group in groups})
     User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    before = sorted(user.memberships.values_list("group_id", flat=True))
     GroupMembership.objects.filter(user=user).exclude(group__in=wanted).delete()
     GroupMembership.objects.bulk_create(
         [GroupMembership(user=user, group_id=group_id) for group_id in wanted], ignore_conflicts=True
     )
     logger.info("groups_changed", extra={"user": user.pk, "groups": wanted, "actor": actor.pk})
+    record(Action.USER_GROUPS_CHANGED, actor=actor, subject=user.pk, before={"groups": before}, after={"groups": wanted})
 
 
 @transaction.atomic
@@ -200,10 +206,13 @@ def let_manage(*, actor: User, user: User, groups: Iterable[UserGroup], now: dat
     """Let these be the groups that a Manager manages, subgroups included. Raises NotAllowed."""
     require(actor, Capability.CHANGE_ROLES)
     wanted = sorted({group.pk for group in groups})
+    before = sorted(user.managed_groups.values_list("id", flat=True))
     user.managed_groups.set(wanted)
     logger.info("managed_groups_changed", extra={"user": user.pk, "groups": wanted, "actor": actor.pk})
+    record(Action.USER_MANAGED_GROUPS_CHANGED, actor=actor, subject=user.pk, before={"groups": before}, after={"groups": wanted})
 
 
+@transaction.atomic
 def add_group(*, actor: User, name: str, parent: UserGroup | None = None, now: datetime) -> UserGroup:
     """Add a user group, inside another one when given. Raises NotAllowed, InvalidGroup or GroupNameTaken."""
     require(actor, Capability.MANAGE_USERS)
@@ -211,16 +220,26 @@ def add_group(*, actor: User, name: str, parent: UserGroup | None = None, now: d
     with _group_rules(group.name):
         group.save()
     logger.info("group_added", extra={"group": group.pk, "actor": actor.pk})
+    record(Action.GROUP_ADDED, actor=actor, subject=group.pk, after={"name": group.name, "parent": group.parent_id})
     return group
 
 
+@transaction.atomic
 def move_group(*, actor: User, group: UserGroup, parent: UserGroup | None, now: datetime) -> None:
     """Put a user group inside another one, or at the top. Raises NotAllowed or GroupCycle."""
     require(actor, Capability.MANAGE_USERS)
+    before = UserGroup.objects.select_for_update(no_key=True).get(pk=group.pk)
     with _group_rules(group.name):
         UserGroup.objects.filter(pk=group.pk).update(parent=parent)
     group.parent = parent
     logger.info("group_moved", extra={"group": group.pk, "parent": group.parent_id, "actor": actor.pk})
+    record(
+        Action.GROUP_MOVED,
+        actor=actor,
+        subject=group.pk,
+        before={"parent": before.parent_id},
+        after={"parent": group.parent_id},
+    )
 
 
 def seen(*, user: User, now: datetime) -> None:

@@ -20,8 +20,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import override
 
 from users.actions import InvalidGroup, group_name, keeping_a_super_admin, normal_email, plain_name, require
-from users.models import Capability, Role, User, UserGroup
+from users.models import Action, Capability, Role, User, UserGroup
 from users.queries import grantable_roles
+from users.record import record as put_on_record
 from users.sheets import Record, Sheet
 
 PROFILE = ("first_name", "last_name", "language", "time_zone", "role")
@@ -127,18 +128,22 @@ class PeopleImport:
             cursor.execute(ADD, {"now": now})
             added = cursor.rowcount
             given = [column for column in PROFILE if column in self.sheet.columns]
+            changed = 0
             if given:
                 news = ", ".join(f"{column} = coalesce(l.{column}, u.{column})" for column in given)
                 differs = " OR ".join(f"u.{column} <> l.{column}" for column in given)
                 cursor.execute(
                     f"UPDATE users_user u SET {news} FROM people_line l WHERE l.user_id = u.id AND l.differs AND ({differs})"
                 )
+                changed = cursor.rowcount
             if "groups" in self.sheet.columns:
                 for level in self._new_groups():
                     cursor.execute(ADD_GROUPS, [[name for name, _above in level], [above for _name, above in level]])
                 cursor.execute(LEAVE_GROUPS)
                 cursor.execute(JOIN_GROUPS)
         logger.info("users_imported", extra={"added": added, "actor": self.actor.pk})
+        after = {"added": added, "changed": changed, "columns": list(self.sheet.columns)}
+        put_on_record(Action.USER_IMPORTED, actor=self.actor, after=after)
 
     def _copy(self, cursor: Any) -> None:
         columns = self.sheet.columns

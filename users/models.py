@@ -245,7 +245,6 @@ class Action(models.TextChoices):
     EMAIL_RETRIED = "email.retried", _("Had emails tried again")
     TEMPLATE_CHANGED = "template.changed", _("Changed the text of an email")
     SETTING_CHANGED = "setting.changed", _("Changed a setting")
-    ADDRESS_SUPPRESSED = "address.suppressed", _("Suppressed an email address")
     ADDRESS_RELEASED = "address.released", _("Released a suppressed email address")
     EVIDENCE_VIEWED = "evidence.viewed", _("Looked at the evidence")
     EVIDENCE_EXPORTED = "evidence.exported", _("Exported evidence")

@@ -13,7 +13,8 @@ from admin_console.views.errors import failed
 from admin_console.views.manage_products import chosen_by
 from products.export import foreseen_as_csv
 from products.refusals import ChangeRefused
-from users.models import Capability
+from users.models import Action, Capability
+from users.record import record
 
 TEMPLATE = "users/affected_users.html"
 
@@ -39,6 +40,7 @@ def export_affected_users(request: Request) -> HttpResponseBase:
         page = _page(request)
     except ChangeRefused as refused:
         return failed(request, 422, _("This cannot be shown"), str(refused))
+    record(Action.USER_EXPORTED, actor=request.user, after={"number": page.number.value})
     rows = foreseen_as_csv(page.affected.users, target=page.affected.target_sql)
     response = StreamingHttpResponse(rows, content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="users-{page.number.value.replace("_", "-")}.csv"'

@@ -21,8 +21,9 @@ from products.export import users_as_csv
 from products.models import BulkChange
 from products.queries import product_names, visible_changes
 from products.reports import changes_matching
-from users.models import Capability, User
+from users.models import Action, Capability, User
 from users.queries import can
+from users.record import record
 
 PAGE_SIZE = 50
 
@@ -116,6 +117,7 @@ def change(request: Request, change_id: int) -> HttpResponse:
 def export(request: Request, change_id: int) -> StreamingHttpResponse:
     """Send all users of a change as CSV, in pieces as the database makes them."""
     made = visible_change(request.user, change_id)
+    record(Action.CHANGE_EXPORTED, actor=request.user, subject=made.pk)
     rows = users_as_csv(made, reader=request.user, zone=get_current_timezone_name(), now=now())
     response = StreamingHttpResponse(rows, content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="change-{made.pk}.csv"'

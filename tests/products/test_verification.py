@@ -55,7 +55,7 @@ class Tampering:
     def verified(self, capsys, *arguments: str) -> list[str]:
         """Return the damage that the command tells of, having seen that its exit code says the same."""
         capsys.readouterr()
-        code = 0
+        code: int | str | None = 0
         try:
             call_command("verify_history", *arguments, no_color=True)
         except SystemExit as ended:
