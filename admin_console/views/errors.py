@@ -46,9 +46,16 @@ def form_expired(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer 500, or 503 when the cause is a database that does not answer."""
-    if isinstance(sys.exc_info()[1], OperationalError | InterfaceError):
-        text = _("The database does not answer at the moment. Nothing was half done: please try again in a few seconds.")
+    """Answer 500, or 503 when the cause is a database that does not answer, has no room left or takes too long."""
+    error = sys.exc_info()[1]
+    if isinstance(error, OperationalError | InterfaceError):
+        match getattr(error.__cause__, "sqlstate", None):
+            case "53100":  # disk_full
+                text = _("The database has no room left on its disk. Nothing was half done: please tell your operator.")
+            case "57014" | "55P03":  # query_canceled, lock_not_available
+                text = _("The database took too long, perhaps for a large change. Nothing was half done: please try again.")
+            case _:
+                text = _("The database does not answer at the moment. Nothing was half done: please try again in a few seconds.")
         response = failed(request, 503, _("The console is not available"), text)
         response["Retry-After"] = str(RETRY_AFTER)
         return response

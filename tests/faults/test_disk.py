@@ -29,7 +29,7 @@ def test_a_full_disk_pauses_a_change_and_room_lets_it_finish(house: House, admin
 
         visitor, posted = Visitor(house, admin.email), form(admin, house.people(8), "meeting")
         refused = visitor.fetch(APPLY, **posted)
-        assert (refused.status, "Nothing was half done" in refused.text) == (503, True)
+        assert (refused.status, "no room left on its disk" in refused.text) == (503, True)
         assert not BulkChange.objects.filter(key=posted["key"]).exists()
         actions.resume_change(actor=admin, change_id=made.pk)  # too early
         tasks.ring_for(made)
