@@ -143,7 +143,8 @@ register(
 
 def build(notifications: Sequence[Notification], *, now: datetime) -> dict[int, Letter | UnsendableError]:
     """Return the letter of each notification by its id, or why there is none. The number of queries depends on the kinds only."""
-    readers = User.objects.only("email", "first_name", "last_name", "language").in_bulk({n.user_id for n in notifications})
+    users = User.objects.only("email", "first_name", "last_name", "language").filter(id__any={n.user_id for n in notifications})
+    readers = {user.pk: user for user in users}
     kinds = {n.kind for n in notifications} & KINDS.keys()
     facts: dict[int, Hashable] = {}
     for kind in kinds:

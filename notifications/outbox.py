@@ -122,6 +122,7 @@ class Batch:
                 _WRITE,
                 {
                     "ids": list(fates),
+                    "lease": self.notifications[0].not_before,
                     "states": [fate.state.value for fate in fates.values()],
                     "codes": [fate.code for fate in fates.values()],
                     "words": [fate.words for fate in fates.values()],
@@ -169,10 +170,10 @@ def take_over() -> None:
         # In one statement the claims, as their senders left them; in the next what they tell of the emails.
         cursor.execute(
             "DELETE FROM notifications_claim WHERE ends_at <= statement_timestamp() "
-            "OR pg_try_advisory_xact_lock(hashtext('notifications_sender'), place) RETURNING ids, sending, letters"
+            "OR pg_try_advisory_xact_lock(hashtext('notifications_sender'), place) RETURNING ids, sending, letters, ends_at"
         )
-        for ids, sending, letters in cursor.fetchall():
-            cursor.execute(_TAKE_OVER, {"ids": ids, "sending": sending, "letters": letters})
+        for ids, sending, letters, lease in cursor.fetchall():
+            cursor.execute(_TAKE_OVER, {"ids": ids, "sending": sending, "letters": letters, "lease": lease})
             share_fate(set(ids))
 
 
@@ -232,7 +233,8 @@ def _description(letter: Letter) -> list[object]:
 
 DESCRIBED = ("to", "language", "subject", "message_id", "version")
 
-# One scan of the index per lane, which ends as soon as there are enough.
+# One scan of the index per lane, which ends as soon as there are enough. The lease's end tells one claim of an email from the
+# next: what a sender records early may be claimed by another one before its own batch ends.
 _CLAIM = """
 WITH taken AS (
     UPDATE notifications_notification n SET
@@ -288,7 +290,7 @@ FROM unnest(%(ids)s::bigint[], %(states)s::text[], %(codes)s::smallint[], %(word
     %(duplicates)s::boolean[], %(counts)s::boolean[],
     %(to)s::text[], %(language)s::text[], %(subject)s::text[], %(message_id)s::text[], %(version)s::int[]
 ) f (id, state, code, words, wait, possible_duplicate, counts, to_address, language, subject, message_id, version)
-WHERE n.id = f.id AND n.state = 'CLAIMED'
+WHERE n.id = f.id AND n.state = 'CLAIMED' AND n.not_before = %(lease)s
 """
 # A sender that ended before it had anything to send may have ended by what it claimed: that counts as an attempt.
 _TAKE_OVER = """
@@ -313,5 +315,5 @@ FROM (
     SELECT id, n, array_position(%(ids)s::bigint[], %(sending)s::bigint) AS at, %(letters)s::jsonb -> id::text AS letter
     FROM unnest(%(ids)s::bigint[]) WITH ORDINALITY ids (id, n)
 ) claim
-WHERE n.id = claim.id AND n.state = 'CLAIMED' AND n.told_by_id IS NULL
+WHERE n.id = claim.id AND n.state = 'CLAIMED' AND n.not_before = %(lease)s AND n.told_by_id IS NULL
 """

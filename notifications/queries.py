@@ -86,9 +86,10 @@ def told_in(notifications: Sequence[Notification]) -> dict[int, list[int]]:
     told = {n.id: [n.about] for n in notifications}
     # By the index of who is owed what; there is none of what is told by what.
     users, kinds = {n.user_id for n in notifications}, {n.kind for n in notifications}
-    others = Notification.objects.filter(user_id__in=users, kind__in=kinds, told_by__in=told)
+    others = Notification.objects.filter(user__id__any=users, kind__in=kinds, told_by__isnull=False)
     for leader, about in others.values_list("told_by", "about"):
-        told[leader].append(about)
+        if leader in told:
+            told[leader].append(about)
     return told
 
 

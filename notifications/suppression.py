@@ -29,7 +29,9 @@ def normalised(address: str) -> str:
 
 def known(addresses: Collection[str]) -> dict[str, Suppression]:
     """Return what is known of those of these addresses that failed before, by normalised address."""
-    return Suppression.objects.in_bulk({normalised(address) for address in addresses})
+    asked = sorted({normalised(address) for address in addresses})
+    found = Suppression.objects.raw("SELECT * FROM notifications_suppression WHERE address = ANY(%s)", [asked])
+    return {suppression.address: suppression for suppression in found}
 
 
 def note_failure(address: str, *, reason: str, source: str, now: datetime, for_good: bool = False) -> None:

@@ -96,7 +96,7 @@ def change_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
     told = told_in(notifications)
     tells = {(n.user_id, change): n.id for n in notifications for change in told[n.id]}
     changes = AccessChange.objects.filter(
-        change_id__in={change for _user, change in tells}, user_id__in={user for user, _change in tells}
+        change_id__in={change for _user, change in tells}, user__id__any={user for user, _change in tells}
     )
     spans: dict[int, tuple[list[int], list[int], int | None]] = {}
     rows = changes.order_by("id").values_list("user_id", "change_id", "before", "after", "actor_id")

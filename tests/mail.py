@@ -54,7 +54,8 @@ class Received:
 class ScriptedServer:
     """An SMTP server in this process. What it does to which address is in `rules`:
 
-    "HANG", "DROP BEFORE DATA", "DROP AFTER DATA" (the message is received), or a reply such as "550 5.1.1 No such user".
+    "HANG", "DROP BEFORE DATA", "DROP AFTER DATA" (the message is received), "DROP ONCE AFTER DATA", or a reply such as
+    "550 5.1.1 No such user".
     """
 
     rules: dict[str, str] = field(default_factory=dict)
@@ -64,6 +65,7 @@ class ScriptedServer:
     pipelining: bool = True  # whether it says that it takes several commands at once; it always does
     waits_for_nobody: bool = False  # asks for a content even when it refused the recipient
     delay: float = 0.0  # before each reply to a message
+    keeps: int | None = None  # so many bytes of each message; None: all
     messages: list[Received] = field(default_factory=list)
     connections: int = 0
 
@@ -152,8 +154,10 @@ class ScriptedServer:
                         if not follows(self.data_reply):
                             return
                         continue
-                    self.messages.append(Received(sender, recipients, content))
-                    if rule == "DROP AFTER DATA":
+                    self.messages.append(Received(sender, recipients, content[: self.keeps]))
+                    if rule == "DROP ONCE AFTER DATA":
+                        del self.rules[recipients[0]]
+                    if rule.endswith("AFTER DATA"):
                         return
                     say(self.data_reply)
                 case "QUIT":
