@@ -79,6 +79,7 @@ class ProductAccess(models.Model):
     )
     products = ArrayField(models.IntegerField(), default=list, db_default=EMPTY_SET)  # sorted, unique
     ever = ArrayField(models.IntegerField(), default=list, db_default=EMPTY_SET)  # sorted, unique, never shrinks
+    erased = models.BooleanField(default=False, db_default=False)  # with the user: nobody can give them anything any more
     suspended = models.GeneratedField(
         expression=Q(products=EMPTY_SET),  # type: ignore[arg-type]  # the stubs know no condition here
         output_field=models.BooleanField(),
@@ -88,6 +89,7 @@ class ProductAccess(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(condition=Q(products__contained_by=F("ever")), name="what_is_held_was_ever_held"),
+            models.CheckConstraint(condition=Q(erased=False) | Q(products=[]), name="who_is_erased_holds_nothing"),
         ]
         indexes = [models.Index(fields=["user"], condition=Q(suspended=True), name="suspended_users")]
 

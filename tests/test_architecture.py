@@ -15,8 +15,8 @@ ROOMS = {  # inside of an app, each room may import those before it
         "suppression", "bounces", "smtp", "outbox", "sink", "actions", "customising", "people", "tasks", "admin", "apps"
     ],
     "products": [
-        "models", "selection", "history", "sealing", "checkpoints", "verification", "retention", "erasure", "targets", "queries", "reports", "export", "asof", "stretches", "verify_pack", "evidence", "previews", "refusals",
-        "previewed", "undoing", "seats", "batch", "running", "actions", "people", "imports", "tasks", "guides", "emails", "news", "admin", "apps"
+        "models", "selection", "history", "sealing", "checkpoints", "verification", "retention", "targets", "queries", "reports", "export", "asof", "stretches", "verify_pack", "evidence", "previews", "refusals",
+        "previewed", "undoing", "seats", "batch", "running", "actions", "erasure", "people", "imports", "tasks", "guides", "emails", "news", "seals", "panels", "admin", "apps"
     ],
 }  # fmt: skip
 

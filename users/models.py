@@ -11,6 +11,8 @@ from django.db.models.functions import Concat, Lower
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+ERASED_AT = "@erased.invalid"  # where the address of an erased user is: nowhere
+
 
 class Role(models.TextChoices):
     """What a user may do in the console: one role per user, each a set of capabilities."""
@@ -149,7 +151,14 @@ class User(AbstractBaseUser):
     @property
     def name(self) -> str:
         """The full name, or the email of a user without one."""
+        if self.is_erased:
+            return _("Erased user #%(id)s") % {"id": self.pk}
         return f"{self.first_name} {self.last_name}".strip() or self.email
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether the personal data of this user was overwritten on request."""
+        return self.email.endswith(ERASED_AT)
 
     def clean(self) -> None:
         super().clean()

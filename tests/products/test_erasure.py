@@ -1,0 +1,128 @@
+"""Erasing a person: nothing tells any more who they were, what happened to them stays known, and all of it still verifies."""
+
+import re
+
+import pytest
+from django.core.management import call_command
+from django.db import connection, transaction
+
+from notifications.models import Notification, SinkMessage, Suppression
+from products import actions, checkpoints
+from products.erasure import ErasedAlready, erase_user
+from products.models import AccessChange, BulkChange, Mode
+from products.sealing import seal
+from products.selection import Selection
+from products.verification import verify
+from tests.factories import NOW, change, give, held_by, ids, make_group, make_user, make_users, run
+from users import actions as users
+from users.actions import NotAllowed
+from users.models import Action, AdminAction, Role, User
+from users.queries import UserFilter
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def ada():
+    return make_user("Ada Admin", role=Role.SUPER_ADMIN)
+
+
+@pytest.fixture
+def zoe(ada):
+    """Return a user of whom much is written in many places."""
+    zoe = users.add_user(actor=ada, email="zoe.angstrom@tests.example", first_name="Zoë", last_name="Ångström", now=NOW)
+    users.put_in_groups(actor=ada, user=zoe, groups=[make_group("Sales")], now=NOW)
+    change(ada, [zoe], "meeting", reason="Zoë Ångström joins; asked by angstrom")
+    everyone = Selection(everyone=True, filter=UserFilter(search="ångström"))
+    change(ada, [], "rescue", mode=Mode.ADD, selection=everyone, reason="All of them")
+    actions.select_everyone(owner=ada, wanted=UserFilter(search="Zoe Angstrom"), now=NOW)
+    Notification.objects.filter(user=zoe).update(
+        to_address=zoe.email, subject="Hello Zoë Ångström", last_words=f"550 <{zoe.email}> unknown"
+    )
+    Suppression.objects.create(address=zoe.email, reason=f"no {zoe.email}", source="REFUSED", failed_at=NOW)
+    SinkMessage.objects.create(sender="a@b.example", recipients=[zoe.email], raw=b"To: zoe.angstrom@tests.example")
+    return zoe
+
+
+def everything() -> str:
+    """Return all rows of all tables, as text."""
+    with connection.cursor() as cursor:
+        told = []
+        for table in connection.introspection.table_names(cursor):
+            cursor.execute(f"SELECT coalesce(string_agg(t::text, chr(10)), '') FROM \"{table}\" t")
+            told.append(f"{table}: {cursor.fetchone()[0]}")
+        return "\n".join(told)
+
+
+def test_nothing_tells_any_more_who_they_were(ada, zoe):
+    assert len(re.findall("(?i)angstrom|ångström", everything())) > 12
+    erase_user(actor=ada, user=zoe, now=NOW)
+
+    assert re.findall(r"(?i)[^\n]{0,60}(?:angstrom|ångström|zoe|zoë)[^\n]{0,20}", everything()) == []
+    zoe = User.objects.get(pk=zoe.pk)
+    assert (zoe.name, zoe.is_active, zoe.has_usable_password()) == (f"Erased user #{zoe.pk}", False, False)
+
+
+def test_what_happened_to_them_stays_known_and_what_they_held_is_taken(ada, zoe):
+    erase_user(actor=ada, user=zoe, now=NOW)
+
+    rows = AccessChange.objects.filter(user=zoe).order_by("id")
+    assert [(row.before, row.after) for row in rows] == [
+        ([], ids("meeting")),
+        (ids("meeting"), ids("meeting", "rescue")),
+        (ids("meeting", "rescue"), []),
+    ]
+    assert rows.last().actor == ada
+    assert AdminAction.objects.get(action=Action.USER_ERASED).subject_id == zoe.pk
+    one, two = BulkChange.objects.order_by("id")
+    assert one.reason == "[erased] joins; asked by [erased]"
+    assert UserFilter.from_query(two.selection["filter"]).search == "[erased]"
+
+
+def test_the_history_still_verifies(ada, zoe):
+    seal()
+    erase_user(actor=ada, user=zoe, now=NOW)
+    seal()
+
+    finding = verify(keys=[checkpoints.public_key()])
+    assert finding.damage == []
+    assert finding.erased >= 3
+
+
+def test_nobody_can_give_them_anything_any_more(ada, zoe, settings):
+    settings.BULK_AT_ONCE = 0
+    made = change(ada, [zoe, *make_users(2)], "rescue", "central")
+    erase_user(actor=ada, user=zoe, now=NOW)
+    run(made)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE products_productaccess SET products = '{7}', ever = ever | '{7}' WHERE user_id = %s", [zoe.pk])
+
+    assert held_by(zoe) == set()
+    assert (made.changed, made.is_over) == (2, True)
+    assert not Notification.objects.filter(user=zoe).exclude(state="FAILED").exists()
+
+
+def test_others_keep_what_is_written_of_them(ada, zoe):
+    grace = give(make_user("Grace Hopper"), "central")
+    change(ada, [grace], "meeting", reason="Grace Hopper joins")
+    erase_user(actor=ada, user=zoe, now=NOW)
+
+    assert BulkChange.objects.get(reason="Grace Hopper joins")
+    assert AdminAction.objects.get(words__reason="Grace Hopper joins")
+    assert User.objects.get(pk=grace.pk).name == "Grace Hopper"
+
+
+def test_only_those_who_may_erase(ada, zoe):
+    with pytest.raises(NotAllowed):
+        erase_user(actor=make_user(role=Role.ADMIN), user=zoe, now=NOW)
+    with pytest.raises(users.LastSuperAdmin), transaction.atomic():
+        erase_user(actor=ada, user=ada, now=NOW)
+    erase_user(actor=ada, user=zoe, now=NOW)
+    with pytest.raises(ErasedAlready):
+        erase_user(actor=ada, user=zoe, now=NOW)
+
+    assert AdminAction.objects.filter(action=Action.USER_ERASED).count() == 1
+
+
+def test_the_migrations_are_complete():
+    call_command("makemigrations", check=True, dry_run=True, verbosity=0)
