@@ -1,20 +1,25 @@
 """Questions about emails: what waits and why, and what became of those of a user or of a bulk change."""
 
+import functools
+import operator
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import connection
-from django.db.models import Count, Min, QuerySet
+from django.db.models import Count, Max, Min, Q, QuerySet
 
 from notifications import mail_server
-from notifications.models import OPEN, Claim, MailServer, Notification, SinkMessage, State, Suppression
+from notifications.models import OPEN, RETRYABLE, Claim, MailServer, Notification, SinkMessage, State, Suppression
 from users.models import Capability, User
 from users.queries import can
 
 COUNTED = 1_000  # waiting emails are counted up to this, so that the question costs the same however many there are
 
 COUNTED_FOR_FORECAST = 100_000
+FIRST_STRETCH, LOOKED_AT = 5_000, 500_000  # ids
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,140 @@ def told_in(notifications: Sequence[Notification]) -> dict[int, list[int]]:
         if leader in told:
             told[leader].append(about)
     return told
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which emails to show: those to which every field that is set applies."""
+
+    kind: str = ""
+    state: str = ""
+    language: str = ""
+    user: int | None = None
+    change: int | None = None
+    # What emails of each kind are about; the apps whose kinds these are know it of a product.
+    about: tuple[tuple[str, frozenset[int]], ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    possible_duplicates: bool = False
+    message_id: str = ""
+
+    @property
+    def has_index(self) -> bool:
+        """Whether an index leads to the emails, so that looking through all of them is no matter."""
+        by_whom = self.user is not None or self.change is not None or self.message_id != ""
+        return by_whom or self.state in (*OPEN, *RETRYABLE)
+
+
+def filtered(asked: Filter) -> QuerySet[Notification]:
+    """Return the emails that a filter asks for, in no order."""
+    found = Notification.objects.defer("message")
+    exact = {"kind": asked.kind, "state": asked.state, "language": asked.language, "user": asked.user}
+    found = found.filter(**{name: value for name, value in exact.items() if value})
+    if asked.change is not None:
+        found = found.filter(kind="CHANGE", about=asked.change)
+    if asked.about:
+        found = found.filter(functools.reduce(operator.or_, (Q(kind=kind, about__in=ids) for kind, ids in asked.about)))
+    if asked.since:
+        found = found.filter(owed_at__gte=asked.since)
+    if asked.until:
+        found = found.filter(owed_at__lt=asked.until)
+    if asked.possible_duplicates:
+        found = found.filter(possible_duplicate=True)
+    if asked.message_id:
+        made_of = parts_of(asked.message_id)
+        found = found.filter(kind=made_of[0], about=made_of[1], user=made_of[2]) if made_of else found.none()
+    return found
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some emails, newest first, and where the ones before and after them begin."""
+
+    letters: list[Notification]
+    older: int | None  # to ask for `before` next; None: there is none
+    searched_back_to: datetime | None  # set when the search ended before it was through; `older` goes on from there
+
+
+def page(asked: Filter, *, before: int | None = None, size: int = 50) -> Page:
+    """Return the newest emails of a filter whose id is less than `before`.
+
+    However rare they are, no page takes long: after LOOKED_AT emails without enough of them the search ends, and says so.
+    """
+    found = filtered(asked).order_by("-id")
+    newest = before or (Notification.objects.aggregate(newest=Max("id"))["newest"] or 0) + 1
+    # What no index finds is looked for, a stretch of ids at a time.
+    end = 0 if asked.has_index else max(newest - LOOKED_AT, 0)
+    letters, top, width = list[Notification](), newest, FIRST_STRETCH
+    while len(letters) <= size and top > end:
+        bottom = 0 if asked.has_index else max(top - width, end)
+        letters += found.filter(id__lt=top, id__gte=bottom)[: size + 1 - len(letters)]
+        top, width = bottom, width * 4
+    if len(letters) > size:
+        return Page(letters[:size], letters[size - 1].pk, None)
+    if end == 0:
+        return Page(letters, None, None)
+    last = Notification.objects.filter(id__gte=end).order_by("id").values_list("owed_at", flat=True).first()
+    return Page(letters, end, last)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many emails of a filter there are; `is_cut` when only the newest of them were counted."""
+
+    by_state: dict[str, int]
+    by_kind: dict[str, int]
+    is_cut: bool
+
+
+def counts(asked: Filter) -> Counts:
+    """Return how many emails of a filter are in each state and of each kind.
+
+    At most LOOKED_AT of them are counted, the newest ones, so that the answer takes as long however many there are.
+    """
+    newest = Notification.objects.aggregate(newest=Max("id"))["newest"] or 0
+    looked_at = filtered(asked)
+    if not asked.has_index:
+        looked_at = looked_at.filter(id__gt=newest - LOOKED_AT)
+    within = looked_at.order_by("-id").values("state", "kind")[: LOOKED_AT + 1]
+    by_state, by_kind = Counter[str](), Counter[str]()
+    with connection.cursor() as cursor:
+        sql, params = within.query.sql_with_params()
+        cursor.execute(f"SELECT state, kind, count(*) FROM ({sql}) letters GROUP BY state, kind", params)
+        for state, kind, number in cursor.fetchall():
+            by_state[state] += number
+            by_kind[kind] += number
+    is_cut = by_state.total() > LOOKED_AT if asked.has_index else newest > LOOKED_AT
+    return Counts(dict(by_state), dict(by_kind), is_cut)
+
+
+def parts_of(message_id: str) -> tuple[str, int, int] | None:
+    """Return the kind, about and user that a Message-ID of ours is made of; None when it is none."""
+    found = re.fullmatch(r"<?([A-Za-z_]{1,16})\.([0-9]{1,18})\.([0-9]{1,9})@[^@<>\s]+>?", message_id.strip())
+    return (found[1].upper(), int(found[2]), int(found[3])) if found else None
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How the emails go, for whoever watches them: per minute, at the moment."""
+
+    backlog: Backlog
+    limit: float | None  # None: as many as the server takes
+    is_slowed: bool  # because the server asked for it
+    speed: float | None  # of one sender, lately; None: none was sent yet
+    rest: timedelta  # until all that waits is sent, about
+
+
+def delivery(now: datetime) -> Delivery:
+    """Return how the emails go at `now`: what waits, at which rate, and for how long."""
+    server = MailServer.objects.filter(id=1).first() or MailServer()
+    return Delivery(
+        backlog=backlog(now),
+        limit=mail_server.rate(server, now),
+        is_slowed=mail_server.is_slowed(server, now),
+        speed=server.speed,
+        rest=time_to_send(0, now=now),
+    )
 
 
 def letters_of(user: User) -> QuerySet[Notification]:
