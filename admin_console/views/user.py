@@ -170,6 +170,11 @@ class UserPage:
         return can(self.actor, Capability.MANAGE_USERS)
 
     @property
+    def may_erase(self) -> bool:
+        """Whether the actor may erase the user, and there is something left to erase."""
+        return can(self.actor, Capability.ERASE_USERS) and not self.person.is_erased
+
+    @property
     def sees_evidence(self) -> bool:
         """Whether the actor may read the history in Django admin."""
         return can(self.actor, Capability.VIEW_EVIDENCE)
