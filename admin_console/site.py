@@ -17,7 +17,7 @@ from users.queries import can
 from users.reading_room import ReadOnlyAdmin
 from users.record import record
 
-IN_ORDER = ("User", "AccessChange", "BulkChange", "Notification", "Product")
+IN_ORDER = ("User", "AccessChange", "BulkChange", "Notification", "Product", "AdminAction", "Checkpoint", "HistoryBlock")
 # The console signs people in and out itself; nothing in here needs the others.
 LEFT_OUT = {"logout", "password_change", "password_change_done", "autocomplete", "jsi18n", "view_on_site"}
 

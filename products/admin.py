@@ -5,31 +5,30 @@ of a user by history_of_a_user (user_id, id); of a bulk change by history_of_a_c
 ordered by user; of a period in the partitions of its months.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timezone import now
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin import TOPICS, Topic
-from products.asof import held_at
+from products import seals  # noqa: F401  # its pages are registered
 from products.emails import CHANGE, ONBOARDING
 from products.models import AccessChange, BulkChange, BulkChangeSkip, Mode, Product, Source
-from products.queries import product_names, skipped_by_reason, timeline
+from products.panels import change_link, in_words, timeline_panel
+from products.queries import product_names, skipped_by_reason
 from products.selection import selection_in_words
 from products.stretches import Kind, Stretch, stretches
-from users.admin import UserAdmin
+from users.admin import SUBJECTS, UserAdmin
 from users.models import Capability, User, UserGroup
-from users.moments import Moment, UnreadableMoment, zones
 from users.queries import UserFilter, can, users_matching, visible_groups
 from users.reading_list import AFTER, BEFORE, number
 from users.reading_room import (
@@ -50,21 +49,6 @@ from users.reading_room import (
     person_link,
     under,
 )
-
-SHOWN = 50  # rows of the history on a user's page
-
-
-def in_words(products: Iterable[int], names: Mapping[int, str]) -> SafeString:
-    """Return the names of some products, in the order of the catalogue."""
-    products = set(products)
-    known = [name for product, name in names.items() if product in products]
-    return format_html_join(", ", "{}", [(name,) for name in [*known, *(f"#{id}" for id in sorted(products - names.keys()))]])
-
-
-def change_link(change_id: int | None) -> SafeString:
-    """Return a link to a bulk change."""
-    return NOTHING if change_id is None else page_link("products_bulkchange_change", f"#{change_id}", change_id)
-
 
 # The entitlement history
 
@@ -421,57 +405,6 @@ class ProductAdmin(ReadOnlyAdmin):
         return format_html("{} · {}", granted, page_link("products_accesschange_changelist", _("Revoked"), revoked=row.pk))
 
 
-# On a user's page
-
-
-def timeline_panel(request: HttpRequest, user: User) -> SafeString:
-    """Return what a user holds now and held at the moment asked for, and the newest of their entitlement history."""
-    names = product_names()
-    rows = list(timeline(user).defer("actor__password")[: SHOWN + 1])
-    everything = page_link("products_accesschange_changelist", _("Entitlement history of this user"), person=user.pk)
-    context = {
-        "as_of": AsOf(request, user, names),
-        "held": in_words(held_at(user, now()), names),
-        "rows": [_told(row, names) for row in rows[:SHOWN]],
-        "everything": everything,
-        "is_cut": len(rows) > SHOWN,
-        "shown": SHOWN,
-    }
-    return SafeString(render_to_string("admin/users/user/timeline.html", context, request))
-
-
-def _told(row: AccessChange, names: Mapping[int, str]) -> dict[str, Any]:
-    known = {row.actor_id: row.actor} if row.actor_id is not None and row.actor else {}
-    return {
-        "when": page_link("products_accesschange_change", moment(row.at), row.pk),
-        "granted": in_words(row.granted, names),
-        "revoked": in_words(row.revoked, names),
-        "first": in_words(row.first, names),
-        "by": person_link(row.actor_id, known, brief=True) if row.actor_id else row.get_source_display(),
-        "change": change_link(row.change_id),
-        "reason": row.change.reason if row.change_id and row.change else "",
-    }
-
-
-class AsOf:
-    """The question of a small form, what a user held at a moment, and the answer once it is asked."""
-
-    def __init__(self, request: HttpRequest, user: User, names: Mapping[int, str]) -> None:
-        own_zone = getattr(request.user, "time_zone", "") or "UTC"
-        self.text, self.zone = request.GET.get("as_of", "").strip(), request.GET.get("zone", "").strip() or own_zone
-        self.zones = zones()
-        self.problem, self.held = "", SafeString("")
-        self.moment: Moment | None = None
-        if not self.text:
-            return
-        try:
-            self.moment = Moment.read(self.text, self.zone, now=now())
-        except UnreadableMoment as error:
-            self.problem = str(error)
-        else:
-            self.held = in_words(held_at(user, self.moment.at), names)
-
-
 UserAdmin.added_panels.insert(0, timeline_panel)
 
 
@@ -484,5 +417,6 @@ def _product_links(ids: set[int]) -> dict[int, SafeString]:
     return {product: page_link("products_product_change", names[product], product) for product in ids if product in names}
 
 
+SUBJECTS["change"], SUBJECTS["product"] = _change_links, _product_links
 TOPICS[CHANGE] = Topic(_("Change of products"), _change_links)
 TOPICS[ONBOARDING] = Topic(_("Onboarding"), _product_links)

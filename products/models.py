@@ -370,7 +370,7 @@ class Checkpoint(models.Model):
 
 
 class EvidencePack(models.Model):
-    """Some of the entitlement history as a signed file that can be verified offline, made in the background, kept for some days."""
+    """Some of the entitlement history as a signed file, to be verified offline; made in the background, kept for some days."""
 
     class State(models.TextChoices):
         WAITING = "WAITING", _("Waiting")
@@ -384,7 +384,7 @@ class EvidencePack(models.Model):
     requested_at = models.DateTimeField(_("requested"))
     last_id = models.BigIntegerField(_("last row"))  # of the history when it was asked for: later rows are not in it
     reached = models.BigIntegerField(default=0, db_default=0)  # rows up to this one were looked at
-    checkpoint = models.ForeignKey(Checkpoint, on_delete=models.DO_NOTHING, related_name="+", null=True)  # what it can be verified by
+    checkpoint = models.ForeignKey(Checkpoint, on_delete=models.DO_NOTHING, related_name="+", null=True)  # it is verified by
     pieces = models.PositiveIntegerField(default=0, db_default=0)
     rows = models.PositiveBigIntegerField(_("rows"), default=0, db_default=0)
     files = models.JSONField(default=dict, db_default={})  # the SHA-256 of each file in it, so far

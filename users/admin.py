@@ -1,18 +1,33 @@
-"""Who: the users, as support reads them. What they hold and which emails they got is told by panels of the apps above."""
+"""Who: the users, and what admins did, as support reads them. What users hold and which emails they got, the apps above tell."""
 
-from collections.abc import Callable, Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
 
-from users.models import Role, User
+from users.models import Action, AdminAction, Role, User
 from users.queries import Status, UserFilter, users_matching, visible_groups, with_status
-from users.reading_room import NOTHING, ChoiceFilter, ReadOnlyAdmin, Text, column, moment
+from users.reading_list import number
+from users.reading_room import (
+    NOTHING,
+    ChoiceFilter,
+    NumberFilter,
+    PeriodFilter,
+    PersonFilter,
+    ReadOnlyAdmin,
+    Text,
+    column,
+    moment,
+    of_people,
+    person_link,
+)
 
 
 class ByRole(ChoiceFilter):
@@ -102,3 +117,105 @@ class UserAdmin(ReadOnlyAdmin):
     @column(_("added"))
     def added(self, row: Any) -> SafeString:
         return moment(row.created_at)
+
+
+# What admins did, other than to what users hold
+
+
+class DoneBy(PersonFilter):
+    name, field = "by", "actor"  # served by admin_actions_of_an_actor
+    title = _("By")
+
+
+class ByAction(ChoiceFilter):
+    name = field = "action"  # served by admin_actions_of_a_kind
+    title = _("What was done")
+
+    def options(self) -> Sequence[tuple[str, Text]]:
+        return Action.choices
+
+
+class ToSubject(NumberFilter):
+    name, field = "to", "subject_id"  # served by admin_actions_on_a_subject
+    title = _("Done to (number)")
+
+
+class DoneIn(PeriodFilter):
+    field = "at"
+
+
+def _user_links(ids: set[int]) -> dict[int, SafeString]:
+    users = User.objects.defer("password").in_bulk(ids)
+    return {pk: person_link(pk, users, brief=True) for pk in ids}
+
+
+# By what the code of an action begins with: links to what it was done to, by its ids. Filled in by the apps above too.
+SUBJECTS: dict[str, Callable[[set[int]], Mapping[int, SafeString]]] = {"user": _user_links}
+
+
+@admin.register(AdminAction)
+class AdminActionAdmin(ReadOnlyAdmin):
+    """The record of what admins do, newest first."""
+
+    search_fields = ("name", "email", "number")
+    search_help_text = _("Any part of the name or email of who did it, or the number of what it was done to.")
+    list_display = ("when", "by", "what", "to", "was", "became", "words_told")
+    list_filter = (DoneBy, ByAction, ToSubject, DoneIn)
+    fieldsets = ((None, {"fields": ("when", "by", "what", "to", "was", "became", "words_told", "db_role")}),)
+
+    def dress(self, rows: Sequence[Any]) -> None:
+        users = User.objects.defer("password").in_bulk({row.actor_id for row in rows if row.actor_id is not None})
+        kinds: dict[str, set[int]] = {}
+        for row in rows:
+            if row.subject_id is not None:
+                kinds.setdefault(row.action.partition(".")[0], set()).add(row.subject_id)
+        links = {kind: SUBJECTS[kind](ids) for kind, ids in kinds.items() if kind in SUBJECTS}
+        for row in rows:
+            kind = row.action.partition(".")[0]
+            row.users, row.link = users, links.get(kind, {}).get(row.subject_id)
+
+    def found(self, rows: QuerySet[Any], words: str) -> QuerySet[Any]:
+        if (subject := number(words)) is not None:
+            return rows.filter(subject_id=subject)
+        return rows.filter(of_people("actor", words))
+
+    def heading(self, row: Any) -> str:
+        return str(row.sentence)
+
+    @column(_("when"))
+    def when(self, row: Any) -> SafeString:
+        return moment(row.at)
+
+    @column(_("by"))
+    def by(self, row: Any) -> SafeString:
+        return person_link(row.actor_id, row.users, brief=True)
+
+    @column(_("what was done"))
+    def what(self, row: Any) -> str:
+        return str(row.sentence)
+
+    @column(_("done to"))
+    def to(self, row: Any) -> Any:
+        return row.link or (NOTHING if row.subject_id is None else f"#{row.subject_id}")
+
+    @column(_("before"))
+    def was(self, row: Any) -> Any:
+        return _facts(row.before)
+
+    @column(_("afterwards"))
+    def became(self, row: Any) -> Any:
+        return _facts(row.after)
+
+    @column(_("words"))
+    def words_told(self, row: Any) -> Any:
+        return _("erased") if row.words is None and row.words_digest else _facts(row.words)
+
+
+def _facts(told: Mapping[str, Any] | None) -> SafeString:
+    """Return what was recorded, a line for each fact."""
+    if not told:
+        return NOTHING
+    facts = (
+        (name, value if isinstance(value, str | int) else json.dumps(value, ensure_ascii=False)) for name, value in told.items()
+    )
+    return format_html_join("", '<span class="reading-fact"><span class="quiet">{}:</span> {}</span>', facts)

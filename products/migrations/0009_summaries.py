@@ -1,6 +1,6 @@
 """What is in each sealed block of the entitlement history, in a few words: where to look for rows of a kind that is rare.
 
-No index on the history itself: each would cost every bulk change. A block has all rows of its ids, so its summary is never behind.
+No index on the history itself: each would cost every bulk change. A block has all rows of its ids, so no row is ever missed.
 """
 
 from django.db import migrations
@@ -24,7 +24,8 @@ BEGIN
         SELECT DISTINCT quote_ident(pg_get_userbyid(acl.grantee)) FROM pg_class c, aclexplode(c.relacl) acl
         WHERE c.oid = 'products_historysummary'::regclass AND acl.grantee NOT IN (0, c.relowner)
     LOOP
-        EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON products_historysummary FROM %s', grantee);
+        EXECUTE format('REVOKE ALL ON products_historysummary FROM %s', grantee);
+        EXECUTE format('GRANT SELECT ON products_historysummary TO %s', grantee);
     END LOOP;
 END $$;
 """
