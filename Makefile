@@ -1,5 +1,5 @@
 # Each of these works on a bare machine with Python 3.12 or newer, as root or as a plain user.
-.PHONY: run test browser faults bench lint lock
+.PHONY: run test browser faults bench lint lock email-pictures
 
 # Start the whole console; Ctrl-C stops it. Images that forbid bytecode would have each of its processes compile everything anew.
 run:
@@ -20,6 +20,10 @@ faults:
 # Measure the console at a million users against what it could be measured by; docs/performance.md tells of it. About half an hour.
 bench:
 	@bin/bootstrap dev && .venv/bin/python -m benchmarks
+
+# Show every email in docs/img/emails, with somebody of the console that runs here; ARGS="--language fr --dark --phone" for others.
+email-pictures:
+	@bin/bootstrap dev && bin/get-chromium && .venv/bin/python manage.py email_pictures $(ARGS)
 
 lint:
 	@bin/bootstrap dev
