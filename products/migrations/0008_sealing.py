@@ -1,7 +1,7 @@
 """The seal on the entitlement history and on the record of admins: chained blocks of digests, and signed checkpoints of them.
 
 `products_seal` says which rows are complete, digests them and writes the next blocks: only it does, and nobody rewrites them.
-docs/decisions/0011-a-chain-of-blocks.md tells why it is done so; docs/audit.md tells the bytes that are digested.
+docs/decisions/0009-a-chain-of-blocks.md tells why it is done so; docs/audit.md tells the bytes that are digested.
 """
 
 import django.utils.timezone
