@@ -1,18 +1,42 @@
-"""What happens around every request of someone who signed in."""
+"""What happens around every request: the language it is answered in, and what is owed to those who signed in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 
 from django.contrib.auth import SESSION_KEY
-from django.http import HttpRequest, HttpResponse
-from django.utils.cache import add_never_cache_headers
+from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.utils import translation
+from django.utils.cache import add_never_cache_headers, patch_vary_headers
 from django.utils.timezone import now
 
+from admin_console import languages
 from users import actions
 from users.models import User
 
 SEEN_AT = "seen_at"
 SEEN_EVERY = timedelta(hours=1)
+
+
+class LanguageMiddleware:
+    """Answer in the reader's language, as long as the answer goes on; only languages whose catalogue is whole are spoken."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse | StreamingHttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
+        language = languages.of(request)
+        with translation.override(language):
+            response = self.get_response(request)
+        if isinstance(response, StreamingHttpResponse) and not isinstance(response, FileResponse):  # a file speaks for itself
+            response.streaming_content = _spoken(language, response.streaming_content)  # type: ignore[arg-type]  # never asynchronous
+        response.headers.setdefault("Content-Language", language)
+        patch_vary_headers(response, ["Accept-Language", "Cookie"])
+        return response
+
+
+def _spoken(language: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    with translation.override(language):
+        yield from pieces
 
 
 class SignedInMiddleware:

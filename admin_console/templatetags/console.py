@@ -17,6 +17,7 @@ from django.utils.timezone import localtime, now
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
+from admin_console.languages import offered
 from admin_console.strip import Strip
 from notifications.queries import backlog
 from products.models import Product
@@ -49,6 +50,12 @@ def theme(context: template.Context) -> str:
     request = context.get("request")
     chosen = request.COOKIES.get("theme", "") if request else ""
     return chosen if chosen in THEMES else ""
+
+
+@register.simple_tag
+def languages() -> dict[str, str]:
+    """Return the languages that one may choose, by code, each by its own name."""
+    return offered()
 
 
 @register.simple_tag(takes_context=True)

@@ -14,6 +14,7 @@ function prepare(root) {
   for (const box of all("[data-indeterminate]", root)) box.indeterminate = true;
   for (const group of all("[data-range]", root)) showChecked(group);
   for (const toast of all('[data-toast=""]', root)) setTimeout(() => toast.remove(), 8000);
+  for (const field of all("[data-time-zone]", root)) field.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
   showTitle();
 }
 body.addEventListener("htmx:load", (event) => prepare(event.detail.elt.parentElement ?? event.detail.elt));
@@ -21,7 +22,8 @@ body.addEventListener("htmx:load", (event) => prepare(event.detail.elt.parentEle
 /* data-open: a <dialog> that the server sent opens as a modal one; closed, it leaves the page, and the focus goes back to what
    opened it, or what has come in its place. data-close closes it; outside of a dialog it is the link that it looks like. */
 function open(dialog) {
-  const opener = document.activeElement.id;
+  const menu = document.activeElement.closest("[popover]")?.id; // which has closed by then: back to its button
+  const opener = menu ? document.querySelector(`[popovertarget="${menu}"]`).id : document.activeElement.id;
   dialog.addEventListener("close", () => {
     dialog.remove();
     const back = opener && document.querySelector(`#${opener}:not(:disabled)`);
@@ -152,6 +154,98 @@ body.addEventListener("htmx:afterSettle", () => {
   if (focused && !focused.isConnected && document.activeElement === body) document.querySelector("[data-focus]")?.focus({ preventScroll: true });
   focused = null;
 });
+
+/* data-say: a number or sentence that is said when it is another after a swap. A live region that is swapped itself keeps silent, so
+   the page has one that stays. What still waits for a number of its own is not said. */
+const said = new Map();
+body.addEventListener("htmx:afterSettle", () => {
+  const news = [];
+  for (const each of all("[data-say]")) {
+    const text = each.textContent.replace(/\s+/g, " ").trim();
+    if (each.querySelector("[hx-trigger]") || said.get(each.id) === text) continue;
+    said.set(each.id, text);
+    news.push(text);
+  }
+  if (news.length) document.getElementById("said").textContent = news.join(". ");
+});
+for (const each of all("[data-say]")) said.set(each.id, each.textContent.replace(/\s+/g, " ").trim());
+
+/* data-key: the key that does what a click there does; in a field, it leads there. Keys do nothing while one types, behind an open
+   dialog, or once switched off. In a table j and k lead from row to row, x ticks, Enter opens, and with Shift the arrows tick on. */
+const TYPING = "textarea, select, [contenteditable], input:not([type=checkbox], [type=radio])";
+const stopOf = (row) => row?.querySelector("[data-tick]") ?? row?.querySelector("a, button");
+function rowBeside(by) {
+  const rows = [...all("main tbody tr")].filter(stopOf);
+  const at = rows.indexOf(document.activeElement.closest("tr"));
+  return at < 0 ? rows.at(by > 0 ? 0 : -1) : rows[at + by];
+}
+function tickOn(box, by) {
+  const next = rowBeside(by)?.querySelector("[data-tick]");
+  if (!next) return;
+  if (!box.checked) box.click();
+  (next.checked ? box : next).click(); // back over ticked rows, the range grows smaller
+  next.focus();
+}
+const KEYS = {
+  j: () => stopOf(rowBeside(1))?.focus(),
+  k: () => stopOf(rowBeside(-1))?.focus(),
+  x: () => document.activeElement.closest("tr")?.querySelector("[data-tick]")?.click(),
+};
+function press(key) {
+  const target = document.querySelector(`[data-key="${CSS.escape(key)}"]:not(:disabled)`);
+  if (target?.matches(TYPING)) target.select();
+  else if (target) target.click();
+  else KEYS[key]?.();
+  return target || KEYS[key];
+}
+body.addEventListener("keydown", (event) => {
+  const { key, target } = event;
+  const box = target.matches("[data-tick]") && target;
+  if (box && key === "Enter") {
+    event.preventDefault(); // or it would send the form
+    box.closest("tr").querySelector("a")?.click();
+  }
+  if (event.isComposing || event.altKey || document.cookie.includes("shortcuts=off")) return;
+  const modified = event.ctrlKey || event.metaKey;
+  if (modified && key.toLowerCase() === "k" && !document.querySelector("dialog[open]")) {
+    if (press("Mod+k")) event.preventDefault();
+  } else if (!modified && !document.querySelector("dialog[open]") && !target.matches(TYPING)) {
+    const by = event.shiftKey && box && { ArrowDown: 1, ArrowUp: -1 }[key];
+    if (by) tickOn(box, by);
+    if (by || press(key)) event.preventDefault();
+  }
+});
+
+/* The palette: a combobox over links that the server finds. Without the script, its opener is the link to a page of its own. */
+const palette = document.getElementById("palette");
+const text = document.getElementById("palette-text");
+const options = () => [...all("[role=option]", palette)];
+const chosen = () => options().find((option) => option.ariaSelected === "true");
+function choose(option) {
+  for (const each of options()) each.ariaSelected = each === option;
+  if (option) text.setAttribute("aria-activedescendant", option.id);
+  else text.removeAttribute("aria-activedescendant");
+  text.ariaExpanded = options().length > 0;
+  option?.scrollIntoView({ block: "nearest" });
+}
+document.getElementById("find-anything")?.addEventListener("click", (event) => {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  palette.showModal();
+  text.select();
+  text.dispatchEvent(new Event("opened"));
+});
+palette?.addEventListener("htmx:afterSettle", () => choose(options()[0]));
+palette?.addEventListener("keydown", (event) => {
+  const found = options();
+  const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  const shown = document.getElementById("found-anything").dataset.text === text.value.trim().replace(/\s+/g, " ");
+  if (by) choose(found.at((found.indexOf(chosen()) + by) % found.length));
+  else if (event.key === "Enter" && shown) chosen()?.click(); // else the form asks for the page
+  else return;
+  event.preventDefault();
+});
+palette?.addEventListener("click", (event) => { if (event.target === palette) palette.close(); });
 
 showTheme();
 prepare(document);

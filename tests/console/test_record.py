@@ -43,6 +43,8 @@ SILENT = {
     "preview_email": "shows what would be sent",
     "email_events": "is posted to by the mail provider, not by an admin",
     "me": "one's own language and time zone",
+    "choose_language": "one's own language",
+    "shortcuts": "whether this browser has shortcuts",
 }
 
 
