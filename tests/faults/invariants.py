@@ -83,6 +83,7 @@ RULES = {
     "a target that a change left as it was held what was wanted": """
         SELECT format('change %s, user %s', c.id, t.user_id) FROM target t JOIN products_bulkchange c ON c.id = t.change_id
         WHERE t.state = 'DONE' AND t.skipped IS NULL
+        AND NOT EXISTS (SELECT FROM products_productaccess a WHERE a.user_id = t.user_id AND a.erased)
         AND NOT EXISTS (SELECT FROM products_accesschange h WHERE h.change_id = c.id AND h.user_id = t.user_id)
         AND NOT EXISTS (
             SELECT FROM (
