@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
+JOINERS = "\u200c\u200d"
 _OPENED = re.compile(r"\[\[")
 _PLACEHOLDER = re.compile(r"\[\[ ?([a-z_]+) ?\]\]")
 
@@ -106,7 +107,7 @@ def check(text: str, known: Iterable[Placeholder]) -> None:
 def one_line(text: str) -> str:
     """Return the text without line breaks, control characters and marks that turn the direction of what follows.
 
-    They could forge a header or a paragraph, or show a name as another one.
+    They could forge a header or a paragraph, or show a name as another one. What joins letters stays: some names need it.
     """
     line = " ".join(text.split())
-    return line if line.isprintable() else "".join(character for character in line if character.isprintable())
+    return line if line.isprintable() else "".join(c for c in line if c.isprintable() or c in JOINERS)

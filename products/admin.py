@@ -21,8 +21,9 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications.admin import TOPICS, Topic
 from products import seals  # noqa: F401  # its pages are registered
-from products.emails import CHANGE, ONBOARDING
+from products.emails import CHANGE, INVITATION_KIND, ONBOARDING, ROLE_KIND
 from products.models import AccessChange, BulkChange, BulkChangeSkip, Mode, Product, Source
+from products.news import COURSES, SEATS_KIND
 from products.panels import change_link, in_words, timeline_panel
 from products.queries import product_names, skipped_by_reason
 from products.selection import selection_in_words
@@ -420,3 +421,5 @@ def _product_links(ids: set[int]) -> dict[int, SafeString]:
 SUBJECTS["change"], SUBJECTS["product"] = _change_links, _product_links
 TOPICS[CHANGE] = Topic(_("Change of products"), _change_links)
 TOPICS[ONBOARDING] = Topic(_("Onboarding"), _product_links)
+TOPICS |= {kind: Topic(label, _change_links) for kind, label in COURSES.items()}
+TOPICS |= {kind.name: Topic(kind.label, lambda _ids: {}) for kind in (INVITATION_KIND, ROLE_KIND, SEATS_KIND)}
