@@ -1,7 +1,9 @@
 """What is owed is sent once, or its fate says why not; whatever the mail server does, and whatever dies."""
 
+import smtplib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -320,21 +322,7 @@ class TestDelivery:
         assert (gone.state, gone.last_words) == (State.FAILED, "The user no longer exists.")
         assert fate(grace).state == State.SENT
 
-    @pytest.mark.parametrize(
-        "address",
-        [
-            "no-at-sign",
-            "two@at@people.example",
-            "line\nbreak@people.example",
-            "",
-            "@people.example",
-            "grace@",
-            "gr😀ce@people.example",
-            "\n        a b@people.example",
-            "<grace@people.example>",
-            "grace@people..example",
-        ],
-    )
+    @pytest.mark.parametrize("address", POISON)
     def test_a_poison_address_fails_alone(self, smtp_script: ScriptedServer, address: str) -> None:
         poison, grace = make_user(email=address or " "), make_user()
         owe(poison, grace)
@@ -343,6 +331,22 @@ class TestDelivery:
 
         assert states([poison, grace]) == [State.FAILED, State.SENT]
         assert "is not an address" in fate(poison).last_words
+
+    @pytest.mark.parametrize(
+        "name", ["Eve\r\nBcc: all@evil.example", "<script>alert(1)</script>", "{{7*7}} {% now 'Y' %} [[product]]"]
+    )
+    def test_a_hostile_name_comes_out_inert(self, smtp_script: ScriptedServer, name: str) -> None:
+        admin, eve = make_user(name, role=Role.ADMIN), make_user(name)
+        change(admin, [eve], "meeting")
+
+        deliver()
+
+        for received in smtp_script.to(eve.email):
+            assert "Bcc" not in received.message
+            assert received.message["To"] == eve.email
+            assert "<script>" not in received.html
+            assert " ".join(name.split()) in " ".join(received.text.split())
+        assert [m.recipients for m in smtp_script.messages] == [[eve.email]] * 2
 
     @pytest.mark.parametrize("address", ["gra\x00ce@people.example", "a" * 300 + "@people.example", "x@" + "ü" * 80 + ".example"])
     def test_an_address_that_the_database_would_not_even_store_is_refused(self, address: str) -> None:
@@ -469,6 +473,76 @@ class TestLosing:
         assert [len(smtp_script.to(user.email)) for user in users] == [1, 1, 1]
 
 
+type Claiming = Callable[[int], outbox.Batch]
+
+
+@pytest.fixture
+def claiming(db: None) -> Iterator[Claiming]:
+    """Return what a sender at a place claims; it does no more until the test is over."""
+    with ExitStack() as senders:
+        yield lambda place: senders.enter_context(outbox.claimed(place, 10, NOW))
+
+
+@pytest.mark.django_db
+class TestTakingOver:
+    def test_what_a_dead_sender_had_goes_on_at_once(self, smtp_script: ScriptedServer, claiming: Claiming) -> None:
+        """Its place is free, so nobody waits for its lease to end."""
+        users = [make_user() for _ in range(5)]
+        owe(*users)
+        batch = claiming(0)
+        letters = emails.build(batch.notifications, now=NOW)
+        batch.prepare({number: letter for number, letter in letters.items() if isinstance(letter, emails.Letter)})
+        batch.intend(batch.notifications[0])
+        batch.intend(batch.notifications[2])
+        assert set(states(users)) == {State.CLAIMED}
+        assert queries.is_due(NOW)
+
+        outbox.take_over()
+
+        assert states(users) == [State.SENT, State.SENT, State.QUEUED, State.QUEUED, State.QUEUED]
+        assert [fate(user).possible_duplicate for user in users] == [False, False, True, False, False]
+        assert [fate(user).attempts for user in users] == [1, 1, 1, 0, 0]
+        assert fate(users[0]).message_id
+        assert fate(users[0]).to_address == users[0].email
+
+    def test_what_was_being_sent_twice_ends_unknown(self, smtp_script: ScriptedServer, claiming: Claiming) -> None:
+        grace = make_user()
+        owe(grace)
+        for _death in range(2):
+            batch = claiming(0)
+            batch.prepare({})
+            batch.intend(batch.notifications[0])
+            outbox.take_over()
+
+        assert fate(grace).state == State.UNKNOWN
+
+    def test_a_sender_that_dies_while_it_composes_has_tried(self, smtp_script: ScriptedServer, claiming: Claiming) -> None:
+        grace = make_user()
+        owe(grace)
+        for _death in range(actions.MOST_ATTEMPTS + 1):
+            claiming(0)
+            outbox.take_over()
+
+        deliver()
+
+        assert (fate(grace).state, len(smtp_script.messages)) == (State.EXPIRED, 0)
+
+    def test_what_another_sender_has_by_now_is_left_alone(self, smtp_script: ScriptedServer, claiming: Claiming) -> None:
+        grace, ada = make_user(), make_user()
+        owe(grace, ada)
+        first = claiming(0)
+        first.prepare({})
+        first.decide(first.notifications[0], outbox.Fate(State.DEFERRED, 450, "later"))
+        first.intend(first.notifications[1])
+        second = claiming(1)
+        assert [n.user_id for n in second.notifications] == [grace.pk]
+
+        first.settle()
+
+        assert fate(grace).state == State.CLAIMED
+        assert (fate(ada).state, fate(ada).possible_duplicate) == (State.QUEUED, True)
+
+
 class TestSink:
     def test_the_sink_keeps_what_it_acknowledged_through_a_kill(self, mail_sink: Sink) -> None:
         users = [make_user() for _ in range(60)]
@@ -484,3 +558,25 @@ class TestSink:
 
         assert Counter(received.recipients[0] for received in mail_sink.received()) == Counter(user.email for user in users)
         assert set(states(users)) == {State.SENT}
+
+    def test_a_message_is_stored_as_it_was_sent(self, mail_sink: Sink) -> None:
+        lines = ["Subject: dots", "", "..", ".", "one.", "", ".two", "end."]
+        with smtplib.SMTP("127.0.0.1", mail_sink.port, timeout=5) as client:
+            client.sendmail("a@console.example", ["Grace@people.example", "ada@people.example"], "\r\n".join(lines))
+            client.sendmail("a@console.example", ["ada@people.example"], "")
+            assert client.docmd("DATA")[0] == 503
+            assert client.docmd("VRFY", "grace")[0] == 502
+
+        first, second = mail_sink.received()
+        assert first.recipients == ["grace@people.example", "ada@people.example"]
+        assert first.raw == "\r\n".join([*lines, ""]).encode()
+        assert second.raw == b"\r\n"
+
+    def test_what_cannot_be_stored_is_not_acknowledged_and_the_next_is(self, mail_sink: Sink) -> None:
+        with smtplib.SMTP("127.0.0.1", mail_sink.port, timeout=5) as client:
+            with pytest.raises(smtplib.SMTPDataError) as refused:
+                client.sendmail("gra\x00ce@console.example", ["ada@people.example"], "Subject: NUL")
+            client.sendmail("grace@console.example", ["ada@people.example"], "Subject: none")
+
+        assert refused.value.smtp_code == 451
+        assert len(mail_sink.received()) == 1
