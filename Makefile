@@ -37,3 +37,7 @@ lock:
 	@bin/bootstrap dev
 	$(LOCK) $(ARGS) pyproject.toml -o requirements.lock
 	$(LOCK) $(ARGS) --group dev pyproject.toml -o requirements-dev.lock
+
+# After a change of words: bring the catalogues of translations in step with the source, and compile them. ARGS=de: only that language.
+messages:
+	@bin/bootstrap dev && .venv/bin/python manage.py messages $(ARGS)
