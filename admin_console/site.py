@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 from django.contrib.admin import AdminSite
 from django.http import HttpRequest
@@ -12,7 +12,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from admin_console.access import requires
-from users.models import Action, Capability
+from users.models import Action, Capability, User
 from users.queries import can
 from users.reading_room import ReadOnlyAdmin
 from users.record import record
@@ -67,7 +67,7 @@ def _recorded(view: Callable[..., Any]) -> Callable[..., Any]:
     def recorded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         query = request.META.get("QUERY_STRING", "")
         words = {"query": query} if query else None
-        record(Action.EVIDENCE_VIEWED, actor=request.user, after={"page": request.path}, words=words)
+        record(Action.EVIDENCE_VIEWED, actor=cast(User, request.user), after={"page": request.path}, words=words)
         return view(request, *args, **kwargs)
 
     return recorded

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from statistics import median
 from threading import Event, Thread
+from typing import Any
 
 from django.conf import settings
 from django.db import connections
@@ -67,7 +68,7 @@ def _seal_all() -> None:
 @contextmanager
 def _ringing() -> Iterator[None]:
     """Ring for the sealer as the launcher does, meanwhile."""
-    schedule = settings.CELERY_BEAT_SCHEDULE["seal"]
+    schedule: dict[str, Any] = settings.CELERY_BEAT_SCHEDULE["seal"]
     over = Event()
 
     def ring() -> None:

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+from django.core.management import call_command
 from django.db import DatabaseError, IntegrityError, ProgrammingError, connection, transaction
 from django.utils import timezone
 
@@ -109,6 +110,31 @@ def test_deleting_a_user_is_recorded(how):
 
     assert told(grace.pk)[-1] == (ids("rescue"), [])
     assert Seat.objects.get(product__code="rescue").used == 0
+
+
+def test_the_django_shell_is_recorded():
+    grace = make_user()
+    call_command(
+        "shell",
+        "--no-imports",
+        command=f"from products.models import ProductAccess; ProductAccess.objects.filter(user={grace.pk})"
+        f".update(products={ids('rescue')}, ever={ids('rescue')})",
+    )
+
+    row = AccessChange.objects.get(user=grace)
+    assert (row.after, row.source, row.db_role) == (ids("rescue"), Source.OUTSIDE, "console")
+
+
+def test_the_consoles_role_owns_nothing_and_may_not_become_who_does():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT relname FROM pg_class WHERE relowner = (SELECT oid FROM pg_roles WHERE rolname = current_user)")
+        owned = cursor.fetchall()
+        cursor.execute("SELECT rolsuper, rolcreaterole, rolbypassrls, rolreplication FROM pg_roles WHERE rolname = current_user")
+        powers = cursor.fetchone()
+        cursor.execute("SELECT count(*) FROM pg_roles WHERE rolname <> current_user AND pg_has_role(oid, 'MEMBER')")
+        others = cursor.fetchone()[0]
+
+    assert (owned, powers, others) == ([], (False, False, False, False), 0)
 
 
 def test_replica_mode_is_recorded_too(superuser_connection: psycopg.Connection):

@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from notifications.models import Notification
 from products import actions, queries, tasks
-from products.models import AccessChange, BulkChange, BulkChangeBatch
+from products.models import AccessChange, BulkChange, BulkChangeBatch, Source
 from tests.factories import change, make_user
 from tests.processes import Worker, wait_until
 from users.models import Role
@@ -31,6 +31,7 @@ def assert_applied_once(made: BulkChange) -> None:
     made.refresh_from_db()
     assert (made.state, made.changed, made.reached) == (BulkChange.State.FINISHED, 120, 120)
     assert AccessChange.objects.filter(change=made).count() == AccessChange.objects.values("user").distinct().count() == 120
+    assert set(AccessChange.objects.values_list("actor", "source", "db_role")) == {(made.actor_id, Source.CONSOLE, "console")}
     assert Notification.objects.filter(kind="CHANGE").count() == Notification.objects.filter(kind="ONBOARDING").count() == 120
 
 
