@@ -60,7 +60,7 @@ def queue(kind: str, source: str, params: Mapping[str, Any], *, anew: bool = Fal
         return int(cursor.rowcount)
 
 
-def queue_message(*, user: User, subject: str, text: str, html: str, now: datetime) -> int:
+def queue_message(*, user: User, subject: str, text: str, html: str, version: int = 0, now: datetime) -> int:
     """Owe a user this very message, in the language that is active now; return its notification's id.
 
     For what cannot be composed later, such as a password reset. The text is erased as soon as the email's fate is final.
@@ -75,7 +75,7 @@ def queue_message(*, user: User, subject: str, text: str, html: str, now: dateti
         about=number,  # nothing but itself
         lane=emails.KINDS[emails.ACCOUNT].lane,
         language=(translation.get_language() or "en")[:2],
-        message={"subject": subject, "text": text, "html": html},
+        message={"subject": subject, "text": text, "html": html, "version": version},
         not_before=now,
         owed_at=now,
     )

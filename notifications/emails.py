@@ -58,6 +58,7 @@ class Kind:
     variant: Callable[[Any], str] = lambda facts: ""  # of facts: what within the kind has words of its own
     variants: Callable[[], Mapping[str, str | Promise]] = lambda: {"": ""}  # and how each is called
     context: Callable[[str], Mapping[str, object]] = lambda variant: {}  # what else its own templates get
+    lets_in: bool = False  # it holds a link (`address` of its facts) that lets its reader in, so nobody else is shown it
     merges: bool = False  # one email tells of all that wait for a user: its facts are those of `queries.told_in`
 
     @property
@@ -94,6 +95,7 @@ class Message:
     subject: str
     text: str
     html: str
+    version: int  # of its words
 
 
 class UnsendableError(Exception):
@@ -133,6 +135,7 @@ register(
             "expires": Value.plain(phrases.day(facts.until)),
         },
         sample=lambda reader, variant, now: LinkFacts(f"{settings.CONSOLE_URL}/…", now + timedelta(days=3)),
+        lets_in=True,
         placeholders=(
             Placeholder("link", _("The link to choose a password with"), is_block=True, is_needed=True),
             Placeholder("expires", _("The day on which the link ends")),
@@ -177,7 +180,9 @@ def compose(
     words = words or wordings.written_by_admins([kind.name]).get((kind.name, variant, language))
     page = _page(kind, variant, language, words, identity)
     values = {**_told(kind, facts, language, identity), "reader": Value.plain(reader.name)}
-    return Message(one_line(page.subject.filled(values)), page.text.filled(values), page.html.filled(values, as_html=True))
+    return Message(
+        one_line(page.subject.filled(values)), page.text.filled(values), page.html.filled(values, as_html=True), page.version
+    )
 
 
 @lru_cache(maxsize=500)

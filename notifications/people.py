@@ -37,7 +37,7 @@ def owe_password_link(*, user: User, address: str, until: datetime, now: datetim
     language = language_of(user)
     message = compose(KINDS[ACCOUNT], LinkFacts(address, until), reader=user, language=language, identity=identity())
     with translation.override(language):
-        queue_message(user=user, subject=message.subject, text=message.text, html=message.html, now=now)
+        queue_message(user=user, now=now, **vars(message))
 
 
 def _owe(kind: str, about: AdminAction) -> None:

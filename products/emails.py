@@ -123,9 +123,9 @@ def change_values(facts: ChangeFacts) -> dict[str, Value]:
             _listed(language, "removed", facts.removed),
             _listed(language, "held", facts.held) if facts.held else note(NOTHING_LEFT),
         ),
-        "added": Value.plain(joined(facts.added)),
-        "removed": Value.plain(joined(facts.removed)),
-        "holds": Value.plain(joined(facts.held)),
+        "added": _in_a_line(language, facts.added),
+        "removed": _in_a_line(language, facts.removed),
+        "holds": _in_a_line(language, facts.held),
     }
 
 
@@ -241,6 +241,11 @@ def _named(names: Mapping[int, str], products: set[int]) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=5_000)
+def _in_a_line(language: str, products: tuple[str, ...]) -> Value:
+    return Value.plain(joined(products))
+
+
+@lru_cache(maxsize=5_000)
 def _listed(language: str, which: str, products: tuple[str, ...]) -> Value:
     """Return one of the LISTS in the language, which is the active one."""
     title, sign, tone, colour = LISTS[which]
@@ -287,6 +292,7 @@ INVITATION_KIND = Kind(
     facts=invitation_facts,
     values=invitation_values,
     sample=_invitation_sample,
+    lets_in=True,
     placeholders=(
         ACTOR,
         Placeholder("link", _("The link to choose a password with"), is_block=True, is_needed=True),

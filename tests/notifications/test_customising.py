@@ -13,6 +13,7 @@ from notifications.colours import contrast, readable
 from notifications.customising import Refused, WrittenMeanwhile
 from notifications.markup import as_text, dressed, harmless
 from notifications.models import MailIdentity, Notification, ReplyTo, Wording
+from notifications.people import owe_password_link
 from tests.factories import NOW, change, give, make_user
 from tests.mail import Received, ScriptedServer
 from tests.notifications.test_delivery import deliver
@@ -86,6 +87,18 @@ class TestWords:
 
         for part in (received.text, received.html):
             assert "You have no products any more, so your access is suspended" in part
+
+    def test_a_password_reset_knows_its_version_too(self, sue: User, smtp_script: ScriptedServer) -> None:
+        words = {"subject": "Your new password", "html": "<p>Hi [[reader]]</p><p>[[link]]</p><p>until [[expires]]</p>"}
+        made = save(sue, kind="ACCOUNT", **words)
+
+        owe_password_link(user=sue, address="https://console.example/reset/1/", until=NOW, now=NOW)
+        deliver()
+
+        [received] = smtp_script.messages
+        assert received.message["Subject"] == "Your new password"
+        assert received.text.startswith("Hi Sue Super\n\nhttps://console.example/reset/1/\n\nuntil Nov. 22, 2026")
+        assert Notification.objects.get().version == made.pk
 
     def test_versions_are_kept_and_an_earlier_one_can_count_again(self, sue: User) -> None:
         first, second = save(sue), save(sue, subject="Second", after=1)
