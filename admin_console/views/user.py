@@ -146,6 +146,7 @@ class UserPage:
         """Whether the actor may set what the user holds."""
         return (
             can(self.actor, Capability.ASSIGN_PRODUCTS)
+            and not self.person.is_erased
             and User.objects.filter(changeable_by(self.actor), pk=self.person.pk).exists()
         )
 
@@ -162,7 +163,7 @@ class UserPage:
     @property
     def may_change_role(self) -> bool:
         """Whether the actor may give the user another role."""
-        return self.person.role in grantable_roles(self.actor)
+        return self.person.role in grantable_roles(self.actor) and not self.person.is_erased
 
     @property
     def may_retry(self) -> bool:

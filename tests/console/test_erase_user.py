@@ -32,6 +32,8 @@ def test_the_email_typed_erases_the_user(client, ada, grace):
     assert f"Erased user #{grace.pk}" in answer.text
     assert "Grace" not in answer.text
     assert page not in answer.text
+    assert reverse("user_products", args=[grace.pk]) not in answer.text
+    assert client.get(reverse("user_products", args=[grace.pk])).status_code == 403
     assert AdminAction.objects.get(action=Action.USER_ERASED).actor == ada
     assert client.get(page).status_code == 404
 
