@@ -105,7 +105,7 @@ class Claim(models.Model):
     ends_at = models.DateTimeField()  # the lease, for a sender that lives and does nothing
     ids = ArrayField(models.BigIntegerField())  # in the order of sending
     sending = models.BigIntegerField(null=True)
-    letters = models.JSONField(null=True)  # by id: to, language, subject, Message-ID, version
+    letters = models.JSONField(null=True)  # by id: its address, language, subject, Message-ID and version
 
 
 class Suppression(models.Model):

@@ -8,6 +8,7 @@ Leases and waits go by the database's clock, whatever the senders' clocks say.
 """
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -115,23 +116,22 @@ class Batch:
         self._unrecorded, self._is_plain, self._recorded_at = {}, True, time.monotonic()
 
     def _write(self, fates: Mapping[int, Fate]) -> None:
-        empty: list[object] = [None] * len(DESCRIBED)
-        letters = [_description(self._letters[number]) if number in self._letters else empty for number in fates]
+        told = [
+            {
+                "id": number,
+                "state": fate.state.value,
+                "code": fate.code,
+                "words": fate.words,
+                "wait": fate.wait.total_seconds(),
+                "possible_duplicate": fate.possible_duplicate,
+                "counts": fate.counts,
+                **(_description(self._letters[number]) if number in self._letters else {}),
+            }
+            for number, fate in fates.items()
+        ]
         with connection.cursor() as cursor:
-            cursor.execute(
-                _WRITE,
-                {
-                    "ids": list(fates),
-                    "lease": self.notifications[0].not_before,
-                    "states": [fate.state.value for fate in fates.values()],
-                    "codes": [fate.code for fate in fates.values()],
-                    "words": [fate.words for fate in fates.values()],
-                    "waits": [fate.wait for fate in fates.values()],
-                    "duplicates": [fate.possible_duplicate for fate in fates.values()],
-                    "counts": [fate.counts for fate in fates.values()],
-                    **{name: [letter[n] for letter in letters] for n, name in enumerate(DESCRIBED)},
-                },
-            )
+            # As JSON, for psycopg writes arrays of hundreds of texts ten times as slowly.
+            cursor.execute(_WRITE, {"fates": json.dumps(told), "lease": self.notifications[0].not_before})
         share_fate(self.leads & fates.keys())
 
 
@@ -227,11 +227,15 @@ def _gather(batch: Batch) -> None:
     share_fate(batch.leads)
 
 
-def _description(letter: Letter) -> list[object]:
-    return [letter.to, letter.language, letter.subject, letter.message_id, letter.version]
+def _description(letter: Letter) -> dict[str, object]:
+    return {
+        "to_address": letter.to,
+        "language": letter.language,
+        "subject": letter.subject,
+        "message_id": letter.message_id,
+        "version": letter.version,
+    }
 
-
-DESCRIBED = ("to", "language", "subject", "message_id", "version")
 
 # One scan of the index per lane, which ends as soon as there are enough. The lease's end tells one claim of an email from the
 # next: what a sender records early may be claimed by another one before its own batch ends.
@@ -277,7 +281,7 @@ _WRITE = """
 UPDATE notifications_notification n SET
     state = f.state,
     attempts = n.attempts - CASE WHEN f.counts THEN 0 ELSE 1 END,
-    not_before = statement_timestamp() + f.wait,
+    not_before = statement_timestamp() + make_interval(secs => f.wait),
     possible_duplicate = n.possible_duplicate OR f.possible_duplicate,
     sent_at = CASE WHEN f.state = 'SENT' THEN statement_timestamp() END,
     last_code = CASE WHEN f.state = 'QUEUED' THEN n.last_code ELSE f.code END,
@@ -286,10 +290,10 @@ UPDATE notifications_notification n SET
     to_address = coalesce(f.to_address, n.to_address), language = coalesce(f.language, n.language),
     subject = coalesce(f.subject, n.subject), message_id = coalesce(f.message_id, n.message_id),
     version = coalesce(f.version, n.version)
-FROM unnest(%(ids)s::bigint[], %(states)s::text[], %(codes)s::smallint[], %(words)s::text[], %(waits)s::interval[],
-    %(duplicates)s::boolean[], %(counts)s::boolean[],
-    %(to)s::text[], %(language)s::text[], %(subject)s::text[], %(message_id)s::text[], %(version)s::int[]
-) f (id, state, code, words, wait, possible_duplicate, counts, to_address, language, subject, message_id, version)
+FROM json_to_recordset(%(fates)s) f (
+    id bigint, state text, code smallint, words text, wait double precision, possible_duplicate boolean, counts boolean,
+    to_address text, language text, subject text, message_id text, version int
+)
 WHERE n.id = f.id AND n.state = 'CLAIMED' AND n.not_before = %(lease)s
 """
 # A sender that ended before it had anything to send may have ended by what it claimed: that counts as an attempt.
@@ -308,9 +312,10 @@ UPDATE notifications_notification n SET
         ELSE n.last_words
     END,
     message = CASE WHEN claim.n >= claim.at OR claim.at IS NULL THEN n.message END,
-    to_address = coalesce(claim.letter ->> 0, n.to_address), language = coalesce(claim.letter ->> 1, n.language),
-    subject = coalesce(claim.letter ->> 2, n.subject), message_id = coalesce(claim.letter ->> 3, n.message_id),
-    version = coalesce((claim.letter ->> 4)::int, n.version)
+    to_address = coalesce(claim.letter ->> 'to_address', n.to_address),
+    language = coalesce(claim.letter ->> 'language', n.language), subject = coalesce(claim.letter ->> 'subject', n.subject),
+    message_id = coalesce(claim.letter ->> 'message_id', n.message_id),
+    version = coalesce((claim.letter ->> 'version')::int, n.version)
 FROM (
     SELECT id, n, array_position(%(ids)s::bigint[], %(sending)s::bigint) AS at, %(letters)s::jsonb -> id::text AS letter
     FROM unnest(%(ids)s::bigint[]) WITH ORDINALITY ids (id, n)
