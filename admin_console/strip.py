@@ -1,20 +1,18 @@
 """The strip on every page while a bulk change runs, and the one word to its admin, elsewhere by then, that it has ended."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from django.contrib.humanize.templatetags.humanize import intcomma
 from django.http import HttpRequest
-from django.urls import Resolver404, resolve, reverse
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.urls import Resolver404, resolve
 from django.utils.timezone import now
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from admin_console.change_page import Outcome
+from admin_console.change_page import Outcome, may_undo
+from admin_console.notices import Notice, keep
 from products.models import BulkChange
 from products.queries import visible_changes
 from users.models import Capability
@@ -22,14 +20,6 @@ from users.queries import can
 
 WATCHED = "watched_changes"  # in the session: the reader's own changes that were seen running
 MOST = 100  # running at a time, that are counted
-
-
-@dataclass(frozen=True)
-class News:
-    """What to tell of a change that runs no more."""
-
-    tone: str
-    text: SafeString
 
 
 class Strip:
@@ -69,7 +59,7 @@ class Strip:
             return False
         return self.said.isdigit() and self.lead.tens > int(self.said[:3])
 
-    def _news(self) -> list[News]:
+    def _news(self) -> list[Notice]:
         """Return what became of the reader's own changes that were seen running and run no more; each is told once."""
         session = self.request.session
         watched: set[int] = set(session.get(WATCHED, []))
@@ -77,7 +67,10 @@ class Strip:
         if watched != running:
             session[WATCHED] = sorted(running)
         ended = watched - running - self._known_elsewhere
-        return [_news_of(change) for change in BulkChange.objects.filter(pk__in=ended).order_by("pk")] if ended else []
+        changes = BulkChange.objects.filter(pk__in=ended).order_by("pk") if ended else ()
+        news = [_news_of(change, self.reader) for change in changes]
+        keep(self.request, news)
+        return news
 
 
 def leave(request: HttpRequest, change_id: int) -> None:
@@ -96,7 +89,8 @@ def _page_of(request: Any) -> int | None:
     return match.kwargs.get("change_id") if match and match.url_name == "change" else None
 
 
-def _news_of(change: BulkChange) -> News:
+def _news_of(change: BulkChange, reader: Any) -> Notice:
+    """Return what to tell of a change that runs no more."""
     states = BulkChange.State
     counts = {"number": change.pk, "changed": intcomma(change.changed)}
     done = ngettext("%(changed)s user changed", "%(changed)s users changed", change.changed) % counts
@@ -107,5 +101,4 @@ def _news_of(change: BulkChange) -> News:
         states.PAUSED: ("warning", _("Change #%(number)s has paused: %(done)s so far.")),
     }
     tone, sentence = words.get(states(change.state), ("info", ""))
-    link = format_html('<a href="{}">{}</a>', reverse("change", args=[change.pk]), _("Show it"))
-    return News(tone, format_html("{} {}", sentence % {**counts, "done": done}, link))
+    return Notice(tone, sentence % {**counts, "done": done}, change.pk, change.pk if may_undo(reader, change) else None)

@@ -33,6 +33,7 @@ urlpatterns = [
     path("readyz", health.readyz, name="readyz"),
     path("email-events/<slug:provider>/", email_events.email_events, name="email_events"),
     path("", account.home, name="home"),
+    path("notices/", account.notices, name="notices"),
     path("me/", account.me, name="me"),
     path("find/", find.find_anything, name="find"),
     path("language/", preferences.choose_language, name="choose_language"),

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 from urllib.parse import urlencode
 
 from django.conf import settings
@@ -93,6 +93,32 @@ class View:
 
 
 @dataclass(frozen=True)
+class Look:
+    """How the list looks in this browser: rows close together or not, and the columns that are not shown."""
+
+    COOKIE: ClassVar = "users_look"
+
+    compact: bool = False
+    hidden: frozenset[str] = frozenset()
+
+    @classmethod
+    def from_cookie(cls, text: str) -> Self:
+        """Read what `as_cookie` wrote; what is unknown is left out."""
+        words = frozenset(text.split("."))
+        return cls("compact" in words, words & (COLUMNS.keys() - {"name"}))
+
+    @classmethod
+    def from_form(cls, form: Any) -> Self:
+        """Read a QueryDict of the columns that are ticked and the density that is chosen."""
+        return cls(form.get("density") == "compact", frozenset(COLUMNS.keys() - {"name", *form.getlist("column")}))
+
+    @property
+    def as_cookie(self) -> str:
+        """The look as the value of a cookie."""
+        return ".".join(["compact"] * self.compact + sorted(self.hidden))
+
+
+@dataclass(frozen=True)
 class Choices:
     """What one may filter by: (value, label) by category, the groups within the actor's scope only."""
 
@@ -129,7 +155,9 @@ class Row(NamedTuple):
     name: str
     email: str
     avatar: SafeString
-    groups: list[str]
+    group: str  # the first one's own name
+    more_groups: str  # "+1"
+    groups: str  # the paths of all
     role: str
     marks: SafeString
     status: str
@@ -206,13 +234,16 @@ class UserList:
             return product_marks([(codes[each.pk], each) for each in self.choices.products if each.pk in held], hollow=hollow)
 
         def row(user: Any) -> Row:
+            paths = groups.get(user.pk, [])
             return Row(
                 id=str(user.pk),
                 url=reverse("user", args=[user.pk]),
                 name=user.name,
                 email=user.email,
                 avatar=avatar(user),
-                groups=groups.get(user.pk, []),
+                group=paths[0].rpartition(" / ")[2] if paths else "",
+                more_groups=f"+{len(paths) - 1}" if paths[1:] else "",
+                groups=", ".join(paths),
                 role=roles[user.role],
                 marks=marks(tuple(user.product_access.products), user.status == Status.INVITED),
                 status=user.status,

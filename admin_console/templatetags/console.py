@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 
 from admin_console.languages import offered
 from admin_console.strip import Strip
+from admin_console.notices import Notice, from_messages, kept
 from notifications.queries import backlog
 from products.models import Product
 from users.models import Capability, User
@@ -86,6 +87,18 @@ def running_changes(context: template.Context) -> Strip:
 
 @register.inclusion_tag("components/banners.html", takes_context=True)
 def banners(context: template.Context, strip: Strip) -> dict[str, Any]:
+@register.simple_tag(takes_context=True)
+def told(context: template.Context) -> list[Notice]:
+    """Return what the page before left to tell on this one."""
+    return from_messages(context["request"])
+
+
+@register.inclusion_tag("components/notices.html", takes_context=True)
+def notices(context: template.Context) -> dict[str, Any]:
+    """Show the button of what was told lately, and the list behind it."""
+    return {"notices": kept(context["request"])}
+
+
     """Show what whoever opens the console should know: emails that are late, changes that are running."""
     if not can(context["request"].user, Capability.VIEW_USERS):
         return {}

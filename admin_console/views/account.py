@@ -12,6 +12,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods
 
 from admin_console.access import Request, SignInAdapter, may_sign_in, public, signed_in
+from admin_console.notices import kept
 from admin_console.person_forms import FirstPasswordForm, PreferencesForm
 from admin_console.views.changes import see_other
 from products.asof import granted_by
@@ -26,6 +27,13 @@ from users.queries import can
 def home(request: Request) -> HttpResponse:
     """Lead those whose role opens the console to Manage users, and everyone else to their own page."""
     return redirect("manage_users" if can(request.user, Capability.VIEW_USERS) else "me")
+
+
+@require_GET
+@signed_in
+def notices(request: Request) -> HttpResponse:
+    """Show what one was told lately, for the list in the header."""
+    return render(request, "components/notices.html#list", {"notices": kept(request)})
 
 
 @require_http_methods(["GET", "POST"])

@@ -13,8 +13,8 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 from django_htmx.http import push_url, replace_url
 
-from admin_console.access import Request, requires
-from admin_console.user_list import CATEGORIES, COLUMNS, PAGE_SIZE, Choices, Page, UserList, View, numbers, wanted_values
+from admin_console.access import Request, page_before, requires
+from admin_console.user_list import CATEGORIES, COLUMNS, PAGE_SIZE, Choices, Look, Page, UserList, View, numbers, wanted_values
 from admin_console.views.errors import failed
 from products import actions
 from products.models import SelectionDraft
@@ -26,6 +26,7 @@ from users.queries import UserFilter, can
 
 TEMPLATE = "users/manage_users.html"
 MOST_TICKS = 500  # posted at once
+YEAR = 365 * 24 * 3600  # seconds
 
 
 @require_GET
@@ -113,6 +114,16 @@ def clear_selection(request: Request) -> HttpResponse:
     return _listed(request, view, choices) if request.htmx else redirect(reverse("manage_users") + view.here)
 
 
+@require_POST
+@requires(Capability.VIEW_USERS)
+def look_of_users(request: Request) -> HttpResponse:
+    """Remember in this browser how the list looks; with JavaScript it looks so already."""
+    response = HttpResponse(status=204) if request.htmx else redirect(page_before(request))
+    look = Look.from_form(request.POST).as_cookie
+    response.set_cookie(Look.COOKIE, look, max_age=YEAR, secure=request.is_secure(), httponly=True, samesite="Lax")
+    return response
+
+
 def _listed(request: Request, view: View, choices: Choices) -> HttpResponse:
     """Return the page, or for htmx its list with the parts around it that follow from it."""
     listing = UserList(request.user, view, choices, now=now())
@@ -130,6 +141,8 @@ def _listed(request: Request, view: View, choices: Choices) -> HttpResponse:
             # Ticking everybody and turning pages narrow nothing down: hundreds of groups need not come again.
             "renarrowed": request.method == "GET" and not view.at[0] and request.htmx.trigger != "results",
             "rows": listing.rows(Selection.of_draft(draft).ticked_of(on_page, request.user, now=listing.now)),
+            "alone": page.count == 1 and page.users[0] == request.user and not view.wanted.as_dict(),
+            "look": Look.from_cookie(request.COOKIES.get(Look.COOKIE, "")),
             "columns": [_column(view, name) for name in COLUMNS],
             "chips": _chips(view, choices),
             "pages": _pages(view, page),

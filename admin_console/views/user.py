@@ -19,6 +19,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from admin_console.access import Request, requires
 from admin_console.forms import ChangeForm
+from admin_console.notices import Notice, keep
 from admin_console.product_choice import ProductChoice
 from admin_console.templatetags.console import product_codes
 from admin_console.views.changes import see_other
@@ -258,3 +259,4 @@ def _saved(request: Request, person: User, change: BulkChange) -> HttpResponse:
     person = _person(request.user, person.pk)
     page = UserPage(request.user, person, now=now())
     return render(request, f"{TEMPLATE}#saved", {"page": page, "person": person, "said": said})
+    keep(request, [Notice("success", said)])

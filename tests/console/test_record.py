@@ -39,6 +39,7 @@ SILENT = {
     "tick_users": "chooses users: the change made of them is recorded",
     "select_all_users": "chooses users",
     "clear_selection": "chooses users",
+    "look_of_users": "is how the list looks in one browser",
     "manage_products": "shows a dialog",
     "preview_email": "shows what would be sent",
     "email_events": "is posted to by the mail provider, not by an admin",

@@ -1,0 +1,56 @@
+"""What the console told is found again in the header, for as long as one is signed in."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils.timezone import now
+
+from products import actions
+from tests.console.test_changes import shown
+from tests.factories import change, make_user, run
+from users.models import Role, User
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def ada(client: Client) -> User:
+    """Return an admin who is signed in."""
+    ada = make_user("Ada Admin", role=Role.ADMIN)
+    client.force_login(ada)
+    return ada
+
+
+def notices(client: Client) -> str:
+    return shown(client.get("/notices/", headers={"HX-Request": "true"}))
+
+
+def test_what_was_told_is_found_again_the_newest_first(client: Client, ada: User) -> None:
+    assert "is kept here until you sign out" in notices(client)
+    first = client.post("/me/", {"language": "", "time_zone": ""}, follow=True)
+    assert 'class="toast alert-good"' in first.content.decode()
+
+    assert "Your language and time zone are saved." in notices(client)
+    assert 'class="toast alert-good"' not in client.get("/me/").content.decode()
+    assert "Your language and time zone are saved." in notices(client)
+
+
+def test_the_end_of_a_change_offers_its_undo_then_and_later(client: Client, ada: User, settings: Any) -> None:
+    settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE = 1, 1
+    made = change(ada, [make_user("Grace Hopper"), make_user("Alan Turing")], "rescue", now=now())
+    actions.advance_bulk_change(change_id=made.pk, now=now())
+    client.get("/users/")
+    run(made)
+
+    toast = client.get("/products/").content.decode().partition('id="toasts"')[2]
+    assert f"/changes/{made.pk}/undo/" in toast
+    assert f"Change #{made.pk} is finished: 2 users changed." in notices(client)
+    assert "Undo…" in notices(client)
+
+
+def test_only_the_latest_are_kept(client: Client, ada: User) -> None:
+    for _ in range(25):
+        client.post("/me/", {"language": "", "time_zone": ""}, follow=True)
+
+    assert notices(client).count("are saved") == 20
