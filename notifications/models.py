@@ -72,6 +72,8 @@ class Notification(models.Model):
     told_by = models.ForeignKey("self", on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, null=True)
 
     class Meta:
+        verbose_name = _("notification")
+        verbose_name_plural = _("notifications")
         constraints = [models.UniqueConstraint(fields=["user", "kind", "about"], name="notification_owed_once")]
         indexes = [
             models.Index(fields=["lane", "not_before", "id"], condition=Q(state__in=OPEN), name="notifications_open"),

@@ -36,6 +36,10 @@ class Product(models.Model):
     retired_at = models.DateTimeField(_("retired"), null=True, blank=True)
     position = models.PositiveSmallIntegerField(_("position"), default=0, db_default=0)
 
+    class Meta:
+        verbose_name = _("product")
+        verbose_name_plural = _("products")
+
     def __str__(self) -> str:
         return self.name
 
@@ -154,6 +158,8 @@ class BulkChange(models.Model):
     restored = models.PositiveIntegerField(_("came back"), default=0)  # were Suspended before it
 
     class Meta:
+        verbose_name = _("bulk change")
+        verbose_name_plural = _("bulk changes")
         constraints = [models.UniqueConstraint(fields=["actor", "key"], name="bulk_change_is_applied_once", nulls_distinct=False)]
         indexes = [
             models.Index(fields=["state", "id"], condition=Q(state__in=["RUNNING", "PAUSED"]), name="unfinished_bulk_changes"),

@@ -131,6 +131,8 @@ class User(AbstractBaseUser):
     objects = UserManager()
 
     class Meta:
+        verbose_name = _("user")
+        verbose_name_plural = _("users")
         indexes = [
             GinIndex(fields=["search_key"], opclasses=["gin_trgm_ops"], name="users_by_fragment"),
             models.Index(fields=["name_key", "id"], name="users_by_name"),
