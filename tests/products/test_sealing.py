@@ -214,7 +214,7 @@ def test_sealing_sees_what_others_commit(committed_db, owner_connection):
         "TRUNCATE products_historyblock",
         "UPDATE products_checkpoint SET payload = ''",
         "DELETE FROM products_checkpoint",
-        "TRUNCATE products_checkpoint",
+        "TRUNCATE products_checkpoint CASCADE",
     ],
 )
 @pytest.mark.parametrize("role", ["console", "owner", "superuser as replica"])
