@@ -64,8 +64,8 @@ class Conversation:
     def __init__(self, server: smtplib.SMTP) -> None:
         assert server.sock is not None
         self._server, self._socket = server, server.sock
-        self._replies: BinaryIO = server.file or server.sock.makefile("rb")  # type: ignore[attr-defined]
-        server.file = self._replies  # type: ignore[attr-defined]
+        self._replies: BinaryIO = server.file or server.sock.makefile("rb")
+        server.file = self._replies
         self._pipelining = server.has_extn("pipelining")
         self._announced: Letter | None = None  # with the content before it; its replies are still to come
         self._expects_content = False
