@@ -131,13 +131,14 @@ SELECT user_id FROM touched FULL JOIN holding USING (user_id) WHERE {asked} {sco
 NOBODY = 2**31 - 1  # beyond every user's id
 RANGES = (4_000, 32_000)  # ids in which a page is looked for at first: few hold few products, so then among all at once
 LONGEST = "30s"  # so long one pass over the whole history may take
+ONE_PASS = {**SWEEP, "work_mem": "128MB"}  # a number for each of a million users, in memory
 
 
 def found(question: Question, *, after: int = 0, size: int = 50) -> FoundPage:
     """Return a page of the users found, those after an id. Raises users.plans.TookTooLong."""
     ids: list[int] = []
     first = after + 1
-    with planned(SWEEP, longest=LONGEST):
+    with planned(ONE_PASS, longest=LONGEST):
         for width in (*RANGES, NOBODY):
             last = min(first + width - 1, NOBODY)
             ids += _ids(question, first, last, limit=size + 1 - len(ids))
@@ -155,7 +156,7 @@ def found(question: Question, *, after: int = 0, size: int = 50) -> FoundPage:
 def count(question: Question) -> int:
     """Return how many users are found. Raises users.plans.TookTooLong."""
     sql, params = _users(question, 0, NOBODY)
-    with planned(SWEEP, longest=LONGEST), connection.cursor() as cursor:
+    with planned(ONE_PASS, longest=LONGEST), connection.cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM ({sql}) found", params)
         return int(cursor.fetchone()[0])
 
@@ -197,7 +198,7 @@ def _ids(question: Question, first: int, last: int, *, limit: int | None = None)
 def _every_id(question: Question) -> array[int]:
     sql, params = _users(question, 0, NOBODY)
     copied = f"COPY ({sql} ORDER BY user_id) TO STDOUT"
-    with planned(SWEEP, longest=LONGEST), connection.cursor() as cursor, cursor.copy(copied, params) as lines:
+    with planned(ONE_PASS, longest=LONGEST), connection.cursor() as cursor, cursor.copy(copied, params) as lines:
         lines.set_types(["int4"])
         return array("i", (user_id for (user_id,) in lines.rows()))
 
