@@ -108,8 +108,13 @@ def retry_all(*, actor: User, found: QuerySet[Notification], now: datetime) -> i
 
     Raises PermissionDenied.
     """
-    failed = found.filter(~Q(kind=emails.ACCOUNT), state__in=RETRYABLE).order_by("id")
+    failed = retryable(found).order_by("id")
     return retry(actor=actor, ids=list(failed.values_list("id", flat=True)[:RETRIED_AT_ONCE]), now=now)
+
+
+def retryable(found: QuerySet[Notification]) -> QuerySet[Notification]:
+    """Return those of the emails that failed for good and may be tried again."""
+    return found.filter(~Q(kind=emails.ACCOUNT), state__in=RETRYABLE)
 
 
 def release(*, actor: User, address: str) -> bool:

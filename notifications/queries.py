@@ -1,11 +1,9 @@
 """Questions about emails: what waits and why, and what became of those of a user or of a bulk change."""
 
-import functools
-import operator
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.db import connection
@@ -20,6 +18,9 @@ COUNTED = 1_000  # waiting emails are counted up to this, so that the question c
 
 COUNTED_FOR_FORECAST = 100_000
 FIRST_STRETCH, LOOKED_AT = 5_000, 500_000  # ids
+LATE = timedelta(minutes=10)  # the rate is limited, and what waits takes longer than this
+# States that one may ask for together.
+TOGETHER = {"OPEN": OPEN, "UNSENT": RETRYABLE}
 
 
 @dataclass(frozen=True)
@@ -32,25 +33,39 @@ class Backlog:
     delayed_since: datetime | None  # set while the mail server is not available
     last_words: str  # what the server said, or why it could not be reached
     next_try_at: datetime | None
+    limit: float | None = None  # emails per minute; None: as many as the server takes
+    is_slowed: bool = False  # because the server asked for it
+    rest: timedelta = timedelta(0)  # until all that waits is sent, about, by that limit
 
     @property
     def is_delayed(self) -> bool:
-        """Whether to tell people that emails are late."""
+        """Whether to tell people that emails are late, for the mail server is not available."""
         return self.waiting > 0 and self.delayed_since is not None
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether to tell people that emails are late, for only so many may go in a minute."""
+        return self.rest > LATE and not self.is_delayed
 
 
 def backlog(now: datetime) -> Backlog:
     """Return what waits to be sent at `now`, for the console's banner."""
     waiting = _open().filter(owed_at__lte=now)[: COUNTED + 1]
     found = waiting.aggregate(waiting=Count("id"), owed_since=Min("owed_at"))
-    server = MailServer.objects.filter(down_since__isnull=False).first() or MailServer()
+    server = MailServer.objects.filter(id=1).first() or MailServer()
+    limit, rest = mail_server.rate(server, now), timedelta(0)
+    if limit and found["waiting"]:
+        rest = timedelta(minutes=(_number_open() if found["waiting"] > COUNTED else found["waiting"]) / limit)
     return Backlog(
         waiting=min(found["waiting"], COUNTED),
         waiting_is_more=found["waiting"] > COUNTED,
         owed_since=found["owed_since"],
         delayed_since=server.down_since,
-        last_words=server.last_words,
+        last_words=server.last_words if server.down_since else "",
         next_try_at=server.next_try_at,
+        limit=limit,
+        is_slowed=mail_server.is_slowed(server, now),
+        rest=rest,
     )
 
 
@@ -103,12 +118,11 @@ class Filter:
     """Which emails to show: those to which every field that is set applies."""
 
     kind: str = ""
-    state: str = ""
+    state: str = ""  # or one of TOGETHER
     language: str = ""
     user: int | None = None
     change: int | None = None
-    # What emails of each kind are about; the apps whose kinds these are know it of a product.
-    about: tuple[tuple[str, frozenset[int]], ...] = ()
+    also: Q = field(default_factory=Q)  # what the apps whose kinds these are know of them, as which product they are about
     since: datetime | None = None
     until: datetime | None = None
     possible_duplicates: bool = False
@@ -118,18 +132,18 @@ class Filter:
     def has_index(self) -> bool:
         """Whether an index leads to the emails, so that looking through all of them is no matter."""
         by_whom = self.user is not None or self.change is not None or self.message_id != ""
-        return by_whom or self.state in (*OPEN, *RETRYABLE)
+        return by_whom or self.state in (*TOGETHER, *OPEN, *RETRYABLE)
 
 
 def filtered(asked: Filter) -> QuerySet[Notification]:
     """Return the emails that a filter asks for, in no order."""
-    found = Notification.objects.defer("message")
-    exact = {"kind": asked.kind, "state": asked.state, "language": asked.language, "user": asked.user}
+    found = Notification.objects.defer("message").filter(asked.also)
+    exact = {"kind": asked.kind, "language": asked.language, "user": asked.user}
     found = found.filter(**{name: value for name, value in exact.items() if value})
+    if asked.state:
+        found = found.filter(state__in=TOGETHER.get(asked.state, (asked.state,)))
     if asked.change is not None:
         found = found.filter(kind="CHANGE", about=asked.change)
-    if asked.about:
-        found = found.filter(functools.reduce(operator.or_, (Q(kind=kind, about__in=ids) for kind, ids in asked.about)))
     if asked.since:
         found = found.filter(owed_at__gte=asked.since)
     if asked.until:
@@ -157,7 +171,7 @@ def page(asked: Filter, *, before: int | None = None, size: int = 50) -> Page:
     However rare they are, no page takes long: after LOOKED_AT emails without enough of them the search ends, and says so.
     """
     found = filtered(asked).order_by("-id")
-    newest = before or (Notification.objects.aggregate(newest=Max("id"))["newest"] or 0) + 1
+    newest = before or _newest(asked.until) + 1
     # What no index finds is looked for, a stretch of ids at a time.
     end = 0 if asked.has_index else max(newest - LOOKED_AT, 0)
     letters, top, width = list[Notification](), newest, FIRST_STRETCH
@@ -187,10 +201,10 @@ def counts(asked: Filter) -> Counts:
 
     At most LOOKED_AT of them are counted, the newest ones, so that the answer takes as long however many there are.
     """
-    newest = Notification.objects.aggregate(newest=Max("id"))["newest"] or 0
+    newest = _newest(asked.until)
     looked_at = filtered(asked)
     if not asked.has_index:
-        looked_at = looked_at.filter(id__gt=newest - LOOKED_AT)
+        looked_at = looked_at.filter(id__gt=newest - LOOKED_AT, id__lte=newest)
     within = looked_at.order_by("-id").values("state", "kind")[: LOOKED_AT + 1]
     by_state, by_kind = Counter[str](), Counter[str]()
     with connection.cursor() as cursor:
@@ -203,6 +217,12 @@ def counts(asked: Filter) -> Counts:
     return Counts(dict(by_state), dict(by_kind), is_cut)
 
 
+def _newest(until: datetime | None) -> int:
+    """Return the id of the newest email, or of the newest one owed before a moment; 0 when there is none."""
+    owed = Notification.objects.filter(owed_at__lt=until) if until else Notification.objects
+    return int(owed.aggregate(newest=Max("id"))["newest"] or 0)
+
+
 def parts_of(message_id: str) -> tuple[str, int, int] | None:
     """Return the kind, about and user that a Message-ID of ours is made of; None when it is none."""
     found = re.fullmatch(r"<?([A-Za-z_]{1,16})\.([0-9]{1,18})\.([0-9]{1,9})@[^@<>\s]+>?", message_id.strip())
@@ -211,25 +231,17 @@ def parts_of(message_id: str) -> tuple[str, int, int] | None:
 
 @dataclass(frozen=True)
 class Delivery:
-    """How the emails go, for whoever watches them: per minute, at the moment."""
+    """How the emails go, for whoever watches them."""
 
     backlog: Backlog
-    limit: float | None  # None: as many as the server takes
-    is_slowed: bool  # because the server asked for it
-    speed: float | None  # of one sender, lately; None: none was sent yet
+    speed: float | None  # emails per minute of one sender, lately; None: none was sent yet
     rest: timedelta  # until all that waits is sent, about
 
 
 def delivery(now: datetime) -> Delivery:
     """Return how the emails go at `now`: what waits, at which rate, and for how long."""
     server = MailServer.objects.filter(id=1).first() or MailServer()
-    return Delivery(
-        backlog=backlog(now),
-        limit=mail_server.rate(server, now),
-        is_slowed=mail_server.is_slowed(server, now),
-        speed=server.speed,
-        rest=time_to_send(0, now=now),
-    )
+    return Delivery(backlog=backlog(now), speed=server.speed, rest=time_to_send(0, now=now))
 
 
 def letters_of(user: User) -> QuerySet[Notification]:

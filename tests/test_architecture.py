@@ -12,11 +12,11 @@ ROOMS = {  # inside of an app, each room may import those before it
     "users": ["models", "moments", "record", "plans", "queries", "actions", "invitations", "sheets", "imports", "reading_list", "reading_room", "admin", "apps"],
     "notifications": [
         "models", "mail_server", "queries", "colours", "placeholders", "markup", "mime", "phrases", "wordings", "emails",
-        "suppression", "bounces", "smtp", "outbox", "sink", "actions", "customising", "people", "tasks", "admin", "apps"
+        "copies", "suppression", "bounces", "smtp", "outbox", "sink", "actions", "customising", "people", "tasks", "admin", "apps"
     ],
     "products": [
         "models", "selection", "history", "sealing", "checkpoints", "verification", "retention", "targets", "queries", "reports", "export", "asof", "stretches", "verify_pack", "evidence", "previews", "refusals",
-        "previewed", "undoing", "seats", "batch", "running", "actions", "erasure", "people", "imports", "tasks", "guides", "emails", "news", "seals", "panels", "admin", "apps"
+        "previewed", "undoing", "seats", "batch", "running", "actions", "erasure", "people", "imports", "tasks", "guides", "emails", "news", "mailing", "seals", "panels", "admin", "apps"
     ],
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db.models import Q
 from django.utils import timezone
 
 from notifications import queries
@@ -47,8 +48,10 @@ def test_each_filter_finds_what_it_says(letters: list[Notification]) -> None:
         Filter(message_id=letters[5].message_id.strip("<>")): [letters[5]],
         Filter(message_id="<somebody@elsewhere.example>"): [],
         Filter(change=4711): [],
-        Filter(about=(("ONBOARDING", frozenset({letters[0].about})), ("CHANGE", frozenset({1})))): letters,
-        Filter(about=(("CHANGE", frozenset({letters[0].about})),)): [],
+        Filter(state="OPEN"): letters[6:],
+        Filter(state="UNSENT", language="fr"): [letters[3], letters[5]],
+        Filter(also=Q(kind="ONBOARDING", about=letters[0].about)): letters,
+        Filter(also=Q(kind="CHANGE", about=letters[0].about)): [],
     }
 
     for asked, expected in found.items():
@@ -113,5 +116,21 @@ def test_how_the_emails_go_is_told(settings: Any, letters: list[Notification]) -
 
     found = queries.delivery(NOW)
 
-    assert (found.limit, found.is_slowed, found.speed, found.backlog.waiting) == (30, True, 400, 3)
+    assert (found.backlog.limit, found.backlog.is_slowed, found.backlog.waiting, found.speed) == (30, True, 3, 400)
     assert found.rest == timedelta(seconds=6)
+
+
+def test_emails_that_wait_for_the_rate_are_late_once_it_takes_long(settings: Any, letters: list[Notification]) -> None:
+    now = NOW + timedelta(seconds=1)
+    settings.EMAIL_RATE = 1
+    assert (queries.backlog(now).rest, queries.backlog(now).is_slow) == (timedelta(minutes=3), False)
+
+    Notification.objects.update(state=State.DEFERRED)
+    MailServer.objects.create(last_words="Welcome")
+    found = queries.backlog(now)
+    assert (found.is_slow, found.limit, found.last_words) == (False, 1, "")
+
+    owe(*make_users(2))
+    assert queries.backlog(now + timedelta(hours=1)).is_slow
+    MailServer.objects.update(down_since=NOW)
+    assert not queries.backlog(now + timedelta(hours=1)).is_slow
