@@ -67,7 +67,7 @@ class Activity:
                 _("There is no %(category)s “%(value)s” to filter by; it was left out.")
                 % {"category": LABELS[name], "value": values.pop(name)[:40]}
             )
-        for name in [name for name in DAYS if name in values and _day(values[name]) is None]:
+        for name in [name for name in DAYS if name in values and day_of(values[name]) is None]:
             problems.append(_("“%(value)s” is not a date; it was left out.") % {"value": values.pop(name)[:40]})
         if values.get("from", "") > values.get("to", "9999-12-31"):
             problems.append(_("The first day comes after the last one, so nothing can be found."))
@@ -85,8 +85,8 @@ class Activity:
             kind=values.get("kind", ""),
             state=values.get("state", ""),
             product=int(values["product"]) if "product" in values else None,
-            since=_midnight(_day(values.get("from", ""))),
-            until=_midnight(_day(values.get("to", "")), days=1),
+            since=midnight(day_of(values.get("from", ""))),
+            until=midnight(day_of(values.get("to", "")), days=1),
         )
 
     def query(self, *, before: int = 0, without: str = "") -> str:
@@ -111,14 +111,15 @@ def what(made: BulkChange, names: Mapping[int, str]) -> str:
     return words[Mode(made.mode)] % {"products": products or _("no product")}
 
 
-def _day(text: str) -> date | None:
+def day_of(text: str) -> date | None:
+    """Return the day that a field of a form says, None when it says none."""
     try:
         return parse_date(text) if len(text) == len("2026-11-22") else None
     except ValueError:
         return None
 
 
-def _midnight(day: date | None, *, days: int = 0) -> datetime | None:
+def midnight(day: date | None, *, days: int = 0) -> datetime | None:
     """Return when a day, or one so many days later, begins for the reader."""
     if day is None or day >= date.max:
         return None

@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 from django.utils.translation import gettext as _
 
 from notifications.models import OPEN, State
-from notifications.queries import fates_of
+from notifications.queries import fates_of, time_to_send
+from products.emails import CHANGE, ONBOARDING
 from products.models import AccessChange, BulkChange, BulkChangeSkip
 from products.queries import may_steer, moves, onboarding_fates, product_names, progress, skipped_by_reason, waits_for
 from products.reports import LAST, Fate, UserPage, failed_users, users_of
@@ -27,18 +28,21 @@ class Mails:
 
     label: str
     sent: int
-    waiting: int
+    waiting: int  # those that were deferred are among them
+    deferred: int
     failed: int
+    query: str  # of the page that lists them
 
     @property
     def owed(self) -> int:
         return self.sent + self.waiting + self.failed
 
     @classmethod
-    def of(cls, label: str, fates: Mapping[Any, int]) -> Self:
-        """Return the emails of a kind from how many are in each state."""
+    def of(cls, label: str, fates: Mapping[Any, int], **found_by: object) -> Self:
+        """Return the emails of a kind from how many are in each state, and what finds them."""
         waiting, sent = sum(fates.get(state, 0) for state in OPEN), fates.get(State.SENT, 0)
-        return cls(label, sent, waiting, sum(fates.values()) - waiting - sent)
+        failed = sum(fates.values()) - waiting - sent
+        return cls(label, sent, waiting, fates.get(State.DEFERRED, 0), failed, f"?{urlencode(found_by)}")
 
 
 class Outcome:
@@ -125,13 +129,32 @@ class Outcome:
     @cached_property
     def mails(self) -> list[Mails]:
         """What became of the emails that it owed, by kind."""
-        kinds = [Mails.of(_("Change emails"), fates_of(self.change.pk))] if self.change.notify else []
+        change, kinds = self.change.pk, list[Mails]()
+        if self.change.notify:
+            kinds.append(Mails.of(_("Change emails"), fates_of(change), kind=CHANGE, change=change))
         if any(new for _gained, _lost, new in self._moves.values()):
-            kinds += [
-                Mails.of(_("Onboarding: %(product)s") % {"product": self._names[product]}, fates)
-                for product, fates in onboarding_fates(self.change).items()
-            ]
+            for product, fates in onboarding_fates(self.change).items():
+                label = _("Onboarding: %(product)s") % {"product": self._names[product]}
+                kinds.append(Mails.of(label, fates, kind=ONBOARDING, change=change, product=product))
         return [kind for kind in kinds if kind.owed]
+
+    @property
+    def mails_take(self) -> float | None:
+        """In how many seconds about the last of its emails goes; None when none waits."""
+        return time_to_send(0, now=self.now).total_seconds() if any(kind.waiting for kind in self.mails) else None
+
+    @property
+    def sees_mails(self) -> bool:
+        """Whether the reader may look at the emails themselves."""
+        return can(self.reader, Capability.VIEW_NOTIFICATIONS)
+
+    @cached_property
+    def mails_will_take(self) -> float | None:
+        """While it runs: how long sending takes all that waits and what is still to come, when it is more than a minute."""
+        if not self.change.notify:
+            return None
+        seconds = time_to_send(self.change.targets - self.change.reached, now=self.now).total_seconds()
+        return seconds if seconds > 60 else None
 
     @cached_property
     def _moves(self) -> dict[int, tuple[int, int, int]]:

@@ -57,7 +57,7 @@ def _of_the_organisation(reader: User, text: str, now: datetime) -> Iterator[Kin
         changes = visible_changes(reader).filter(pk=int(number)).values_list("pk", flat=True)
         yield Kind(_("Changes"), [Hit("history", _change(pk), reverse("change", args=[pk])) for pk in changes])
     try:
-        users = [Hit("user", each.name, reverse("user", args=[each.pk]), each.email) for each in _users(reader, text, now)]
+        users = [Hit("user", each.name, reverse("user", args=[each.pk]), each.email) for each in users_called(reader, text, now)]
         yield Kind(_("Users"), users)
     except TookTooLong:
         yield Kind(_("Users"), [], _("Too many to look through. Please type more letters."))
@@ -72,8 +72,8 @@ def _change(number: int) -> str:
     return _("Change #%(number)s") % {"number": number}
 
 
-def _users(reader: User, text: str, now: datetime) -> list[User]:
-    """Return the first users by name whom the list would find."""
+def users_called(reader: User, text: str, now: datetime) -> list[User]:
+    """Return the first users by name whom the list would find. Raises TookTooLong."""
     wanted = UserFilter.from_query({"search": [text]})
     order = order_of("name", wanted, [], ungrouped=True, most_products=0, now=now)
     places, _more = page_of(Found(reader, wanted, now), order, size=MOST)

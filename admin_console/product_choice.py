@@ -9,6 +9,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from notifications.queries import time_to_send
 from products.actions import ChangeRefused, Intent, check_intent
 from products.models import Mode, Product
 from products.previews import Preview, SeatNeed, compose, preview
@@ -98,6 +99,13 @@ class ProductChoice:
     @property
     def onboarding(self) -> list[tuple[Product, int]]:
         return self._by_product(self.preview.onboarding_emails)
+
+    @cached_property
+    def mails_take(self) -> float | None:
+        """In how many seconds about its emails are sent, after those that wait; None when it is at most a minute."""
+        owed = self.preview.change_emails + sum(self.preview.onboarding_emails.values())
+        seconds = time_to_send(owed, now=self.now).total_seconds() if owed else 0
+        return seconds if seconds > 60 else None
 
     @property
     def seats_short(self) -> list[tuple[Product, SeatNeed]]:

@@ -88,6 +88,14 @@ urlpatterns = [
     path("emails/<slug:kind>/<str:variant>/<slug:language>/", email_texts.email_words, name="email_words"),
     path("emails/<slug:kind>/<str:variant>/<slug:language>/preview/", email_texts.preview_email, name="preview_email"),
     path("emails/<slug:kind>/<str:variant>/<slug:language>/restore/", email_texts.restore_words, name="restore_words"),
+    # Every email and its fate
+    path("notifications/", notifications.notifications, name="notifications"),
+    path("notifications/retry/", notifications.retry_notifications, name="retry_notifications"),
+    path("notifications/suppressed/", notifications.suppressed_addresses, name="suppressed_addresses"),
+    path("notifications/suppressed/release/", notifications.release_address, name="release_address"),
+    path("notifications/<int:notification_id>/", notifications.notification, name="notification"),
+    path("notifications/<int:notification_id>/html/", notifications.notification_html, name="notification_html"),
+    path("notifications/<int:notification_id>/retry/", notifications.retry_notification, name="retry_notification"),
     # Test inbox: only while the built-in mail sink is the mail server
     path("inbox/", notifications.test_inbox, name="test_inbox"),
     path("inbox/<int:message_id>/", notifications.test_inbox_message, name="test_inbox_message"),

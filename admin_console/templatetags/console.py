@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
+from math import ceil
 from typing import Any, NamedTuple
 
 from django import template
@@ -67,6 +68,7 @@ def navigation(context: template.Context) -> list[Link]:
         (_("Manage users"), "manage_users", can(request.user, Capability.VIEW_USERS)),
         (_("Products"), "products", can(request.user, Capability.VIEW_USERS)),
         (_("Changes"), "changes", can(request.user, Capability.VIEW_USERS)),
+        (_("Notifications"), "notifications", can(request.user, Capability.VIEW_NOTIFICATIONS)),
         (_("Emails"), "email_texts", can(request.user, Capability.CUSTOMISE_EMAILS)),
         (
             _("Test inbox"),
@@ -102,7 +104,8 @@ def notices(context: template.Context) -> dict[str, Any]:
     """Show what whoever opens the console should know: emails that are late, changes that are running."""
     if not can(context["request"].user, Capability.VIEW_USERS):
         return {}
-    return {"backlog": backlog(now()), "strip": strip}
+    sees_emails = can(context["request"].user, Capability.VIEW_NOTIFICATIONS)
+    return {"backlog": backlog(now()), "sees_emails": sees_emails, "strip": strip}
 
 
 @register.simple_tag(takes_context=True)
@@ -228,8 +231,9 @@ def duration(seconds: float) -> str:
 
 
 @register.filter
-def time_left(seconds: int) -> str:
+def time_left(seconds: float) -> str:
     """Return how long something still takes, no more exactly than that can be told: “5 s”, “40 s”, “3 min”."""
+    seconds = ceil(seconds)
     if seconds < 60:
         return _("%(seconds)s s") % {"seconds": seconds if seconds < 10 else -(-seconds // 5) * 5}
     minutes = -(-seconds // 60)

@@ -167,6 +167,11 @@ class UserPage:
         return self.person.role in grantable_roles(self.actor) and not self.person.is_erased
 
     @property
+    def sees_emails(self) -> bool:
+        """Whether the actor may look at the emails themselves."""
+        return can(self.actor, Capability.VIEW_NOTIFICATIONS)
+
+    @property
     def may_retry(self) -> bool:
         """Whether the actor may have failed emails tried again."""
         return can(self.actor, Capability.MANAGE_USERS)
