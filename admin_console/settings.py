@@ -16,6 +16,7 @@ SOCKETS = sockets_folder(HOME)
 
 PRODUCTION = env.one_of("CONSOLE_MODE", "local", ("local", "production")) == "production"
 DEBUG = False
+STYLEGUIDE = env.flag("STYLEGUIDE", False)  # whether /styleguide/ shows the components
 SECRET_KEY = env.text("SECRET_KEY") or ("" if PRODUCTION else kept_secret(HOME / "secret_key"))
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", [] if PRODUCTION else ["localhost", "127.0.0.1", "[::1]"])
 for _required in ("SECRET_KEY", "ALLOWED_HOSTS"):

@@ -24,6 +24,7 @@ from admin_console.views import (
     preferences,
     products,
     steering,
+    styleguide,
     undo,
     user,
 )
@@ -100,6 +101,8 @@ urlpatterns = [
     path("inbox/", notifications.test_inbox, name="test_inbox"),
     path("inbox/<int:message_id>/", notifications.test_inbox_message, name="test_inbox_message"),
     path("inbox/<int:message_id>/html/", notifications.test_inbox_html, name="test_inbox_html"),
+    # Every component in every state: only for who works on them
+    path("styleguide/", styleguide.styleguide, name="styleguide"),
     # Signing in: of allauth only what is used here
     path("accounts/login/", public(allauth.login), name="account_login"),
     path("accounts/logout/", public(allauth.logout), name="account_logout"),

@@ -220,3 +220,9 @@ def test_the_start_page_of_a_member_says_what_they_hold(client: Client) -> None:
     assert response.redirect_chain == [("/me/", 302)]
     assert b"GoTo Meeting" in response.content
     assert b"GoTo Webinar" not in response.content
+
+
+def test_the_style_guide_is_for_developers_only(client: Client, settings: Any) -> None:
+    assert client.get("/styleguide/").status_code == 404
+    settings.STYLEGUIDE = True
+    assert client.get("/styleguide/").status_code == 200

@@ -78,6 +78,7 @@ def console() -> Iterator[Console]:
         "DEMO_USERS": "300",
         "BULK_AT_ONCE": "40",
         "BULK_BATCH_SIZE": "40",
+        "STYLEGUIDE": "yes",
         "ADMIN_EMAIL": ADMIN,
         "ADMIN_PASSWORD": PASSWORD,
     }
