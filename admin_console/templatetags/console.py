@@ -19,8 +19,8 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from admin_console.languages import offered
-from admin_console.strip import Strip
 from admin_console.notices import Notice, from_messages, kept
+from admin_console.strip import Strip
 from notifications.queries import backlog
 from products.models import Product
 from users.models import Capability, User
@@ -87,8 +87,6 @@ def running_changes(context: template.Context) -> Strip:
     return Strip(context["request"])
 
 
-@register.inclusion_tag("components/banners.html", takes_context=True)
-def banners(context: template.Context, strip: Strip) -> dict[str, Any]:
 @register.simple_tag(takes_context=True)
 def told(context: template.Context) -> list[Notice]:
     """Return what the page before left to tell on this one."""
@@ -101,6 +99,8 @@ def notices(context: template.Context) -> dict[str, Any]:
     return {"notices": kept(context["request"])}
 
 
+@register.inclusion_tag("components/banners.html", takes_context=True)
+def banners(context: template.Context, strip: Strip) -> dict[str, Any]:
     """Show what whoever opens the console should know: emails that are late, changes that are running."""
     if not can(context["request"].user, Capability.VIEW_USERS):
         return {}

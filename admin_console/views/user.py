@@ -261,7 +261,7 @@ def _saved(request: Request, person: User, change: BulkChange) -> HttpResponse:
     if not request.htmx:
         messages.success(request, said)
         return see_other("user", person.pk)
+    keep(request, [Notice("success", said)])
     person = _person(request.user, person.pk)
     page = UserPage(request.user, person, now=now())
     return render(request, f"{TEMPLATE}#saved", {"page": page, "person": person, "said": said})
-    keep(request, [Notice("success", said)])
