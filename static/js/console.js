@@ -193,6 +193,7 @@ const KEYS = {
 };
 function press(key) {
   const target = document.querySelector(`[data-key="${CSS.escape(key)}"]:not(:disabled)`);
+  if (document.activeElement === body) target?.focus({ preventScroll: true }); // where a dialog leads back to
   if (target?.matches(TYPING)) target.select();
   else if (target) target.click();
   else KEYS[key]?.();
