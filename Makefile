@@ -1,5 +1,5 @@
 # Each of these works on a bare machine with Python 3.12 or newer, as root or as a plain user.
-.PHONY: run test browser faults bench lint lock email-pictures
+.PHONY: run test browser faults bench lint lock messages email-pictures
 
 # Start the whole console; Ctrl-C stops it. Images that forbid bytecode would have each of its processes compile everything anew.
 run:
@@ -9,9 +9,9 @@ run:
 test:
 	@bin/bootstrap dev && bin/get-chromium && .venv/bin/python -m pytest -n 2 $(ARGS)
 
-# Only the browser journeys.
+# Only the browser journeys, in every language.
 browser:
-	@bin/bootstrap dev && bin/get-chromium && .venv/bin/python -m pytest tests/journeys $(ARGS)
+	@bin/bootstrap dev && bin/get-chromium && ALL_LANGUAGES=1 .venv/bin/python -m pytest tests/journeys $(ARGS)
 
 # The long version of the faults: 220 processes killed, everything hung for longer. FAULTS_SEED=… repeats the random points of a run.
 faults:
