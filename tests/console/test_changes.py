@@ -196,7 +196,7 @@ def test_the_page_tells_what_was_asked_and_what_happened(client: Client, ada: Us
     assert "1 user changed" in words
     assert "Changed 1 Unchanged 1 Skipped 0" in words
     assert "Removed Rescue 1 Central 1 Granted GoTo Meeting 1" in words
-    assert "Change emails 1 waiting Onboarding: GoTo Meeting 1 waiting" in words
+    assert "Change emails 1 owed 1 waiting Onboarding: GoTo Meeting 1 owed 1 waiting" in words
     assert "Grace Hopper grace@tests.example Rescue, Central GoTo Meeting" in words
     assert f'<a href="/users/{grace.pk}/">Grace Hopper</a>' in page_of(client, made).content.decode()
     assert "Reason New contract" in words
@@ -222,8 +222,8 @@ def test_the_fates_of_its_emails_are_counted(client: Client, ada: User) -> None:
 
     words = shown(page_of(client, made))
 
-    assert "Change emails 2 sent 1 waiting 2 failed" in words
-    assert "Onboarding: GoTo Meeting 5 sent" in words
+    assert "Change emails 5 owed 2 sent 1 waiting 2 failed" in words
+    assert "Onboarding: GoTo Meeting 5 owed 5 sent" in words
 
 
 def test_a_change_that_changed_nobody_says_so(client: Client, ada: User) -> None:
@@ -468,8 +468,8 @@ def test_skips_and_emails_of_a_large_change_are_counted_afterwards(
     page = page_of(client, made)
     assert f'hx-get="/changes/{made.pk}/" hx-trigger="load"' in page.content.decode()
     assert "waiting" not in shown(page)
-    assert "Change emails 2 waiting" in shown(page_of(client, made, target="change-details"))
-    assert "Change emails 2 waiting" in shown(page_of(client, made, "?counted"))  # without a script
+    assert "Change emails 2 owed 2 waiting" in shown(page_of(client, made, target="change-details"))
+    assert "Change emails 2 owed 2 waiting" in shown(page_of(client, made, "?counted"))  # without a script
 
 
 @pytest.mark.usefixtures("in_batches")

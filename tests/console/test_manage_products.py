@@ -340,8 +340,8 @@ def test_a_small_change_is_done_when_the_answer_arrives(client: Client, ada: Use
     assert held_by(grace) == held_by(alan) == {"meeting"}
     assert "2 users changed" in shown(response)
     assert "Removed Rescue 1 Granted GoTo Meeting 2" in shown(response)
-    assert "Change emails 2 waiting" in shown(response)
-    assert "Onboarding: GoTo Meeting 2 waiting" in shown(response)
+    assert "Change emails 2 owed 2 waiting" in shown(response)
+    assert "Onboarding: GoTo Meeting 2 owed 2 waiting" in shown(response)
     assert "users-changed" in response["HX-Trigger"]
     assert BulkChange.objects.get().reason == "New contract"
 
