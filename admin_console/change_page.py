@@ -140,7 +140,7 @@ class Outcome:
 
     @property
     def mails_take(self) -> float | None:
-        """In how many seconds about the last of its emails goes; None when none waits."""
+        """How many seconds about it takes to send all that wait, its emails among them; None when none of its waits."""
         return time_to_send(0, now=self.now).total_seconds() if any(kind.waiting for kind in self.mails) else None
 
     @property

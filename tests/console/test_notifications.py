@@ -193,7 +193,7 @@ def test_it_tells_how_emails_go(client: Client, ada: User, grace: User, settings
 
     assert "1 Waiting" not in shown(part(client, "delivery"))
     assert re.search(
-        "Waiting 1 The oldest was owed just now All sent in about 1 s .* 1,200 May go, a minute 60",
+        "Waiting 1 The oldest was owed just now Sending takes about 1 s .* 1,200 May go, a minute 60",
         shown(part(client, "delivery")),
     )
 

@@ -208,7 +208,7 @@ def test_the_page_of_a_change_counts_its_emails_and_leads_to_them(client: Client
     assert "Change emails 4 owed 1 sent 2 waiting 1 of them deferred 1 failed Onboarding: GoTo Meeting 4 owed 4 waiting" in shown(
         page
     )
-    assert "The last of those that wait goes in about 1 s." in shown(page)
+    assert "Sending those that wait takes about 1 s." in shown(page)
     ways = re.findall(r'href="(/notifications/\?[^"]+)">([^<]+)<', page.content.decode())
     assert [words for _way, words in ways] == [
         "4 owed", "1 sent", "2 waiting", "1 of them deferred", "1 failed", "4 owed", "4 waiting",
