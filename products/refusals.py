@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -86,7 +87,12 @@ def refuse_if_short(needs: Iterable[SeatNeed]) -> None:
             "%(product)s: %(needed)s seats needed, %(free)s free, %(missing)s missing.",
             need.needed,
         )
-        % {"product": names[need.product_id], "needed": need.needed, "free": max(need.free, 0), "missing": need.missing}
+        % {
+            "product": names[need.product_id],
+            "needed": number_format(need.needed, force_grouping=True),
+            "free": number_format(max(need.free, 0), force_grouping=True),
+            "missing": number_format(need.missing, force_grouping=True),
+        }
         for need in short
     ]
     raise SeatsShort(" ".join([_("There are not enough seats, so nothing was changed."), *sentences]), needs=short)

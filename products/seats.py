@@ -6,6 +6,7 @@ from datetime import datetime
 
 from django.conf import settings
 from django.db import connection, connections, transaction
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -40,7 +41,9 @@ def set_seats(*, actor: User, product_id: int, seats: int | None) -> Seat:
                 "There cannot be fewer seats than are taken: %(used)s are used, and %(reserved)s reserved for changes that run.",
                 seat.used,
             )
-            raise TooFewSeats(sentence % {"used": seat.used, "reserved": seat.reserved}, taken=taken)
+            numbers = {"used": seat.used, "reserved": seat.reserved}
+            written = {name: number_format(number, force_grouping=True) for name, number in numbers.items()}
+            raise TooFewSeats(sentence % written, taken=taken)
         logger.info("seats_set", extra={"actor": actor.pk, "product": product_id, "before": seat.seats, "after": seats})
         before, seat.seats = seat.seats, seats
         seat.save(update_fields=["seats"])

@@ -8,6 +8,7 @@ from typing import Any, Self
 from django.conf import settings
 from django.core.exceptions import EmptyResultSet
 from django.db.models import Count, Model, Q, QuerySet
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -93,7 +94,9 @@ def selection_in_words(selection: Mapping[str, Any], *, products: Mapping[int, s
         return _("everyone whom change #%(number)s changed") % {"number": undone}
     if not selection.get("everyone"):
         ticked = selection.get("ticked", 0)
-        return ngettext("%(number)s ticked user", "%(number)s ticked users", ticked) % {"number": ticked}
+        return ngettext("%(number)s ticked user", "%(number)s ticked users", ticked) % {
+            "number": number_format(ticked, force_grouping=True)
+        }
     labels: dict[str, tuple[str, Mapping[Any, Any]]] = {
         "group": (_("user group"), {**{str(pk): name for pk, name in groups.items()}, "0": _("none")}),
         "role": (_("role"), dict(Role.choices)),
@@ -108,7 +111,10 @@ def selection_in_words(selection: Mapping[str, Any], *, products: Mapping[int, s
         if values := wanted.get(category):
             parts.append(f"{label}: " + _(" or ").join(str(known.get(value, value)) for value in values))
     if unticked := selection.get("unticked"):
-        parts.append(ngettext("%(number)s unticked", "%(number)s unticked", unticked) % {"number": unticked})
+        parts.append(
+            ngettext("%(number)s unticked", "%(number)s unticked", unticked)
+            % {"number": number_format(unticked, force_grouping=True)}
+        )
     return ", ".join(parts)
 
 
