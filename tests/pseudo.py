@@ -39,5 +39,5 @@ class Pseudo:
 
 def speak(monkeypatch: Any) -> None:
     """Let the console answer everybody in this language, for the time of a test."""
-    monkeypatch.setitem(trans_real._translations, CODE, Pseudo())
+    monkeypatch.setitem(trans_real._translations, CODE, Pseudo())  # type: ignore[attr-defined]  # Django's cache of catalogues
     monkeypatch.setattr("admin_console.languages.of", lambda request: CODE)
