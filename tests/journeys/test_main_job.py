@@ -112,62 +112,6 @@ def test_everyone_that_the_filter_finds_is_changed_by_a_worker(admin: Page, cons
     assert held[0][0] >= shown - 1
 
 
-def test_a_change_without_javascript(browser, console: Console):
-    context = browser.new_context(base_url=console.url, java_script_enabled=False, locale="en-GB")
-    page = sign_in(context.new_page())
-    page.goto("/users/?language=it&sort=email")
-    boxes = page.locator("[data-tick]")
-    chosen = [int(box.get_attribute("value")) for box in boxes.all()[:2]]
-    [(product, name)] = console.rows(
-        "SELECT id, name FROM products_product WHERE id NOT IN (SELECT unnest(products) FROM products_productaccess "
-        "WHERE user_id = ANY(%s)) ORDER BY position DESC LIMIT 1",
-        chosen,
-    )
-    boxes.nth(0).check()
-    boxes.nth(1).check()
-    page.get_by_role("button", name="Manage products").click()
-    expect(page.get_by_role("heading", name="Manage products")).to_be_visible()
-    for box in page.locator("input[name=product]:enabled").all():
-        box.uncheck()
-    page.get_by_role("checkbox", name=name).check()
-    page.get_by_role("button", name="Preview").click()
-    expect(page.locator("#preview")).to_contain_text(name)
-    page.get_by_role("button", name="Apply changes").click()
-    expect(page.locator("main")).to_contain_text("changed")
-    context.close()
-
-    sets = console.rows("SELECT DISTINCT products FROM products_productaccess WHERE user_id = ANY(%s)", chosen)
-    assert sets == [([product],)]
-
-
-def test_the_main_job_with_the_keyboard_alone(admin: Page, console: Console):
-    admin.goto("/users/?language=pt&sort=email")
-    admin.locator("[data-tick]").nth(0).focus()
-    admin.keyboard.press("Space")
-    expect(admin.locator("#selection")).to_contain_text("1 selected")
-    admin.locator("#manage-products").focus()
-    admin.keyboard.press("Enter")
-    dialog = admin.get_by_role("dialog")
-    expect(dialog.get_by_role("heading", name="Manage products")).to_be_focused()
-    admin.keyboard.press("Escape")
-    expect(dialog).to_be_hidden()
-    expect(admin.locator("#manage-products")).to_be_focused()
-
-    admin.keyboard.press("Enter")
-    box = dialog.get_by_role("checkbox", name="join.me")
-    was = box.is_checked()
-    while not admin.evaluate("document.activeElement.name === 'product'"):
-        admin.keyboard.press("Tab")
-    while not box.evaluate("box => box === document.activeElement"):
-        admin.keyboard.press("Tab")
-    admin.keyboard.press("Space")
-    expect(box).to_be_checked(checked=not was)
-    while not admin.evaluate("document.activeElement.id === 'apply'"):
-        admin.keyboard.press("Tab")
-    admin.keyboard.press("Enter")
-    expect(dialog).to_contain_text(re.compile(r"users? changed|Nothing changed"))
-
-
 def test_one_users_products_are_edited_on_their_page(admin: Page, console: Console):
     (user_id,) = console.rows("SELECT id FROM users_user WHERE language = 'de' AND role = 'MEMBER' ORDER BY id LIMIT 1")[0]
     admin.goto(f"/users/{user_id}/")
