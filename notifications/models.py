@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 
 class State(models.TextChoices):
@@ -59,7 +60,7 @@ class Notification(models.Model):
     owed_at = models.DateTimeField(_("owed since"), default=timezone.now, db_default=Now())
     # Known from the first try on.
     sent_at = models.DateTimeField(_("sent"), null=True)
-    to_address = models.CharField(_("to"), max_length=320, default="", db_default="")
+    to_address = models.CharField(pgettext_lazy("recipient", "to"), max_length=320, default="", db_default="")
     language = models.CharField(_("language"), max_length=5, default="", db_default="")
     subject = models.TextField(_("subject"), default="", db_default="")
     message_id = models.TextField(_("Message-ID"), default="", db_default="")

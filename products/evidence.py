@@ -23,6 +23,7 @@ from django.db import transaction
 from django.db.models import BinaryField, Q, QuerySet, TextField
 from django.db.models.expressions import RawSQL
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from products import checkpoints, sealing, verify_pack
 from products.export import BOM, FORMULA
@@ -122,7 +123,7 @@ class HistoryFilter:
             (_("by"), self.by),
             (_("bulk change"), f"#{self.change}" if self.change is not None else ""),
             (_("from"), f"{self.since} ({self.zone})" if self.since else ""),
-            (_("to"), f"{self.until} ({self.zone})" if self.until else ""),
+            (pgettext("end of a period", "to"), f"{self.until} ({self.zone})" if self.until else ""),
             (_("source"), Source(self.source).label if self.source else ""),
             (_("search"), self.q),
         ]

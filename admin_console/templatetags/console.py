@@ -1,7 +1,7 @@
 """What every template of the console may use: icons, marks, avatars, numbers, and the navigation."""
 
-from collections.abc import Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Callable, Sequence
+from datetime import date, datetime, time
 from functools import lru_cache
 from math import ceil
 from typing import Any, NamedTuple
@@ -13,10 +13,10 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.formats import date_format, number_format, time_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.timesince import timesince
 from django.utils.timezone import localtime, now
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from admin_console.languages import offered
 from admin_console.notices import Notice, from_messages, kept
@@ -194,17 +194,20 @@ def ago(moment: datetime | None) -> str:
         return _("just now")
     if age >= 28 * DAY:
         return _date(localtime(moment).date(), get_language())
-    unit = next(seconds for seconds in (7 * DAY, DAY, 60 * 60, 60) if age >= seconds)
-    return _ago(age - age % unit, get_language())
+    unit = next(seconds for seconds in AGO if age >= seconds)
+    return AGO[unit](age // unit)
+
+
+# Whole phrases: “3 days” alone is not what follows “vor” in German.
+AGO: dict[int, Callable[[int], str]] = {
+    7 * DAY: lambda number: ngettext("%(number)s week ago", "%(number)s weeks ago", number) % {"number": number},
+    DAY: lambda number: ngettext("%(number)s day ago", "%(number)s days ago", number) % {"number": number},
+    60 * 60: lambda number: ngettext("%(number)s hour ago", "%(number)s hours ago", number) % {"number": number},
+    60: lambda number: ngettext("%(number)s minute ago", "%(number)s minutes ago", number) % {"number": number},
+}
 
 
 # Fifty rows on every page tell times: the words for one are kept, by the language that is active then.
-
-
-@lru_cache(maxsize=1_000)
-def _ago(seconds: int, _language: str | None) -> str:
-    then = datetime(2000, 1, 1, tzinfo=UTC)
-    return _("%(time)s ago") % {"time": timesince(then, then + timedelta(seconds=seconds), depth=1)}
 
 
 @lru_cache(maxsize=5_000)
