@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 from django.db import DatabaseError, connection
 
+from notifications.emails import KINDS
 from notifications.models import SinkMessage
 
 logger = logging.getLogger(__name__)
-_CONFIDENTIAL = re.compile(rb"^Message-ID:\s*<account\.", re.IGNORECASE | re.MULTILINE)
+_KIND = re.compile(rb"^Message-ID:\s*<([a-z_]+)\.", re.IGNORECASE | re.MULTILINE)
 _ADDRESS = re.compile(rb"<([^>]*)>")
 LARGEST = 32 * 2**20  # bytes of a message
 REPLIES = {
@@ -44,6 +45,13 @@ async def serve(host: str, port: int, ready: Callable[[int], None]) -> None:
     storing.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await storing
+
+
+def is_confidential(content: bytes) -> bool:
+    """Return whether a message of ours, as its Message-ID tells, lets its reader into somebody's account."""
+    found = _KIND.search(content)
+    kind = KINDS.get(found[1].decode().upper()) if found else None
+    return kind is not None and kind.lets_in
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,7 @@ class Sink:
         return await reply
 
     def _insert(self, messages: Sequence[Arrived]) -> bytes:
-        rows = [(m.sender, m.recipients, m.content, bool(_CONFIDENTIAL.search(m.content))) for m in messages]
+        rows = [(m.sender, m.recipients, m.content, is_confidential(m.content)) for m in messages]
         try:
             if connection.connection is None:
                 with connection.cursor() as cursor:

@@ -6,6 +6,7 @@ import pytest
 from django.test import Client
 
 from notifications.models import SinkMessage
+from notifications.sink import is_confidential
 from tests.factories import make_user
 from users.models import Role
 
@@ -126,6 +127,14 @@ def test_who_may_not_see_notifications_gets_a_403(client: Client) -> None:
 
 def test_it_cannot_be_written_to(admin: Client) -> None:
     assert admin.post("/inbox/").status_code == 405
+
+
+def test_what_lets_its_reader_in_is_confidential() -> None:
+    def of(kind: str) -> bool:
+        return is_confidential(f"To: a@b.example\r\nMessage-ID: <{kind}.1.2@c.example>\r\n\r\nHello\r\n".encode())
+
+    assert [kind for kind in ("account", "invitation", "change", "onboarding", "other") if of(kind)] == ["account", "invitation"]
+    assert not is_confidential(b"To: a@b.example\r\n\r\nHello\r\n")
 
 
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.SUPPORT])
