@@ -1,6 +1,5 @@
 """What emails say and how they look: an overview, an editor for the words of each, and the organisation's identity."""
 
-from base64 import b64encode
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -21,7 +20,7 @@ from admin_console.access import Request, View, requires
 from admin_console.email_forms import IdentityForm, WordsForm
 from admin_console.uploads import OneSmallFile
 from admin_console.views.changes import see_other
-from admin_console.views.notifications import EMAIL_CSP, FRAMED_CSP
+from admin_console.views.notifications import EMAIL_CSP, FRAMED_CSP, data_url
 from notifications import customising
 from notifications.emails import KINDS, Kind, Message, own_words
 from notifications.markup import as_text
@@ -192,7 +191,7 @@ def edit_identity(request: Request) -> HttpResponse:
             for field, mistake in refused.mistakes.items():
                 form.fail(field, mistake)
     own = identity()
-    context = {"form": form, "own": own, "logo": _data_url(own.logo), "preview": Subject.of("CHANGE", NONE, "en").preview_url}
+    context = {"form": form, "own": own, "logo": data_url(own.logo), "preview": Subject.of("CHANGE", NONE, "en").preview_url}
     return render(request, "notifications/mail_identity.html", context, status=422 if form.errors else 200)
 
 
@@ -234,8 +233,4 @@ def _last(subject: Subject) -> int:
 
 
 def _with_logo(message: Message) -> str:
-    return message.html.replace(f"cid:{LOGO_ID}", _data_url(identity().logo))
-
-
-def _data_url(logo: bytes | None) -> str:
-    return f"data:image/png;base64,{b64encode(logo).decode()}" if logo else ""
+    return message.html.replace(f"cid:{LOGO_ID}", data_url(identity().logo))
