@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from django.utils.dateparse import parse_date
 from django.utils.timezone import get_current_timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from products.models import BulkChange, Mode
 from products.queries import product_names
@@ -23,8 +23,8 @@ LABELS = {
     "kind": gettext_lazy("Kind"),
     "state": gettext_lazy("State"),
     "product": gettext_lazy("Product"),
-    "from": gettext_lazy("From"),
-    "to": gettext_lazy("To"),
+    "from": pgettext_lazy("start of a period", "From"),
+    "to": pgettext_lazy("end of a period", "To"),
 }
 CHOSEN = ("actor", "kind", "state", "product")
 DAYS = ("from", "to")

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.db.models import Q
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from admin_console.activity import day_of, midnight
 from admin_console.finding import users_called
@@ -42,8 +42,8 @@ LABELS = {
     "product": gettext_lazy("Product"),
     "change": gettext_lazy("Change"),
     "user": gettext_lazy("User"),
-    "from": gettext_lazy("From"),
-    "to": gettext_lazy("To"),
+    "from": pgettext_lazy("start of a period", "From"),
+    "to": pgettext_lazy("end of a period", "To"),
 }
 CHOSEN, NUMBERS, DAYS = ("kind", "state", "language", "product"), ("change", "user"), ("from", "to")
 STATES = {

@@ -15,6 +15,7 @@ from typing import Any
 from django.db import connection
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from products.models import BulkChange, BulkChangeBatch, BulkChangeSkip
 from products.queries import product_names
@@ -74,13 +75,17 @@ def users_as_csv(change: BulkChange, *, reader: User, zone: str, now: datetime) 
         "until": until,
         "zone": zone,
         "sees_all": reader.role != Role.MANAGER,
-        "changed": _("Changed"),
-        "skipped": _("Skipped"),
+        "changed": pgettext("one user", "Changed"),
+        "skipped": pgettext("one user", "Skipped"),
         "failed": _("Could not be changed"),
         "reasons": json.dumps({reason.value: str(reason.label) for reason in BulkChangeSkip.Reason}),
     }
     states = BulkChangeBatch.State
-    others = {states.DONE: _("Unchanged"), states.CANCELLED: _("Not reached"), states.WAITING: _("Not reached yet")}
+    others = {
+        states.DONE: pgettext("one user", "Unchanged"),
+        states.CANCELLED: pgettext("one user", "Not reached"),
+        states.WAITING: _("Not reached yet"),
+    }
     return _pieces((BOM + header.getvalue()).encode(), change, reader, facts, others)
 
 
