@@ -17,7 +17,7 @@ def pseudo(text: str) -> str:
     if not re.search("[A-Za-z]", KEPT.sub("", text)):
         return text
     parts = KEPT.split(text)
-    longer = "~" * max(1, round(0.35 * len(KEPT.sub("", text)) - 0.5))
+    longer = re.sub("~{6}", "~~~~~ ", "~" * max(1, round(0.35 * len(KEPT.sub("", text)) - 0.5)))
     return "".join(part if number % 2 else part.translate(LETTERS) for number, part in enumerate(parts)) + longer
 
 
