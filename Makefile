@@ -1,5 +1,5 @@
 # Each of these works on a bare machine with Python 3.12 or newer, as root or as a plain user.
-.PHONY: run test browser faults bench lint lock messages email-pictures
+.PHONY: run test browser faults bench screenshots lint lock messages email-pictures
 
 # Start the whole console; Ctrl-C stops it. Images that forbid bytecode would have each of its processes compile everything anew.
 run:
@@ -24,6 +24,10 @@ bench:
 # Show every email in docs/img/emails, with somebody of the console that runs here; ARGS="--language fr --dark --phone" for others.
 email-pictures:
 	@bin/bootstrap dev && bin/get-chromium && .venv/bin/python manage.py email_pictures $(ARGS)
+
+# Take the pictures of docs/img anew, and agree to how the style guide looks now: look at both in the diff.
+screenshots:
+	@bin/bootstrap dev && bin/get-chromium && AGREE=1 REQUIRE_BROWSER=1 .venv/bin/python -m pytest -q tests/journeys/screenshots.py tests/journeys/test_styleguide.py $(ARGS)
 
 lint:
 	@bin/bootstrap dev
