@@ -16,7 +16,9 @@ def about_product(product: int) -> Q:
     # The changes that moved it for anybody are few, and looked up at once.
     moved = BulkChangeMove.objects.filter(product=product).values("change")
     warnings = SeatWarning.objects.filter(product=product).values("pk")
-    return Q(kind=ONBOARDING, about=product) | Q(kind=SEATS, about__in=warnings) | Q(Exists(told), kind=CHANGE, about__in=moved)
+    # PostgreSQL asks in this order, and the dear question of few rows only.
+    of_change = Q(kind=CHANGE) & Q(about__in=moved) & Q(Exists(told))
+    return Q(kind=ONBOARDING, about=product) | Q(kind=SEATS) & Q(about__in=warnings) | of_change
 
 
 def onboarding_of(change: BulkChange) -> Q:
@@ -24,5 +26,5 @@ def onboarding_of(change: BulkChange) -> Q:
     owed = Q(pk__in=[])
     for product in BulkChangeMove.objects.filter(change=change, onboarding__gt=0).values_list("product", flat=True):
         given = AccessChange.objects.filter(change=change, user=OuterRef("user_id"), first__contains=[product])
-        owed |= Q(Exists(given), kind=ONBOARDING, about=product)
+        owed |= Q(kind=ONBOARDING) & Q(about=product) & Q(Exists(given))
     return owed
