@@ -218,4 +218,4 @@ def _facts(told: Mapping[str, Any] | None) -> SafeString:
     facts = (
         (name, value if isinstance(value, str | int) else json.dumps(value, ensure_ascii=False)) for name, value in told.items()
     )
-    return format_html_join("", '<span class="reading-fact"><span class="quiet">{}:</span> {}</span>', facts)
+    return format_html_join("", '<span class="reading-fact" translate="no"><span class="quiet">{}:</span> {}</span>', facts)

@@ -21,9 +21,9 @@ pytestmark = pytest.mark.django_db
 SPOKEN_ATTRIBUTES = ("title", "aria-label", "placeholder", "alt", "data-title")
 SILENT = {"script", "style", "svg", "code", "kbd", "pre"}
 VOID = {"meta", "link", "input", "img", "br", "hr", "use"}
-# What is no text of the console: addresses, placeholders, the record's own codes, and the names of things in themselves.
+# What is no text of the console: addresses, placeholders, and the names of things in themselves.
 DATA = re.compile(
-    r"\S+@\S+|https?://\S+|(?<!\w)/[\w/-]*/|\[\[?\w+\]?\]|^page:$|manage\.py \S+ \S+( --\S+)?|\b(UTC|GoTo|HTML|CSV|Ctrl)\b|"
+    r"\S+@\S+|https?://\S+|(?<!\w)/[\w/-]*/|\[\[?\w+\]?\]|manage\.py \S+ \S+( --\S+)?|\b(UTC|GoTo|HTML|CSV|Ctrl)\b|"
     + "|".join(re.escape(name) for _code, name in settings.LANGUAGES)
 )
 
@@ -46,7 +46,7 @@ class Reader(HTMLParser):
         if not self.is_silent:
             self.heard += [text for text in spoken if text]
         if tag not in VOID:
-            self.inside.append((tag, tag in SILENT or given.get("aria-hidden") == "true"))
+            self.inside.append((tag, tag in SILENT or given.get("aria-hidden") == "true" or given.get("translate") == "no"))
 
     def handle_endtag(self, tag: str) -> None:
         while self.inside and self.inside.pop()[0] != tag:
