@@ -9,9 +9,9 @@ run:
 test:
 	@bin/bootstrap dev && bin/get-chromium && .venv/bin/python -m pytest -n 2 $(ARGS)
 
-# Only the browser journeys, in every language.
+# Only the browser journeys, in every language and theme.
 browser:
-	@bin/bootstrap dev && bin/get-chromium && ALL_LANGUAGES=1 .venv/bin/python -m pytest tests/journeys $(ARGS)
+	@bin/bootstrap dev && bin/get-chromium && JOURNEYS=all .venv/bin/python -m pytest tests/journeys $(ARGS)
 
 # The long version of the faults: 220 processes killed, everything hung for longer. FAULTS_SEED=… repeats the random points of a run.
 faults:

@@ -24,6 +24,10 @@ CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 PASSWORD = "correct horse battery staple"
 ADMIN, SUPPORT = "ada@journeys.example", "support@journeys.example"
 
+# `make browser`: every language and theme. `make test`: each page in English and light, the dialog in German and dark.
+THOROUGH = os.environ.get("JOURNEYS") == "all"
+THEMES = ["light", "dark"] if THOROUGH else ["light"]
+
 expect.set_options(timeout=15_000)
 
 

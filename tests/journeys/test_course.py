@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.journeys.conftest import Console
+from tests.journeys.conftest import THEMES, Console
 from tests.journeys.test_main_job import violations
 
 
@@ -137,7 +137,7 @@ def test_a_change_is_steered_without_javascript(browser, console: Console, jam: 
     context.close()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", THEMES)
 def test_the_pages_of_changes_and_products_are_accessible(admin: Page, console: Console, theme: str):
     from axe_playwright_python.sync_playwright import Axe
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.journeys.conftest import SUPPORT, Console, sign_in
+from tests.journeys.conftest import SUPPORT, THEMES, Console, sign_in
 
 
 def tick(page: Page, name: str) -> None:
@@ -146,7 +146,7 @@ def test_a_session_that_ended_leads_back_to_sign_in_from_inside_the_page(admin: 
     admin.wait_for_url(re.compile("/accounts/login/"))
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", THEMES)
 def test_every_page_is_accessible(admin: Page, console: Console, theme: str):
     from axe_playwright_python.sync_playwright import Axe
 
