@@ -42,29 +42,31 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove what the run left in the temporary folder."""
     if hasattr(config, "workerinput"):
         return
-    if started := config.stash.get(_STARTED, None):
-        remove_cluster(HOME, started[1])
-    elif given := os.environ.get("TEST_DATABASE_URL"):
+    for home, (_superuser, process) in config.stash.get(_STARTED, {}).items():
+        remove_cluster(home, process)
+    if given := os.environ.get("TEST_DATABASE_URL"):
         Cluster(given, HOME).drop_template()
     shutil.rmtree(HOME, ignore_errors=True)
 
 
-_STARTED = pytest.StashKey[tuple[str, Any]]()
+_STARTED = pytest.StashKey[dict[Path, tuple[str, Any]]]()
 
 
-def _superuser(config: pytest.Config) -> str:
-    """Return a superuser's conninfo, starting the server at the first call."""
+def _superuser(config: pytest.Config, home: Path) -> str:
+    """Return a superuser's conninfo, starting the server in `home` at the first call."""
     if given := os.environ.get("TEST_DATABASE_URL"):
         return given
-    if _STARTED not in config.stash:
-        config.stash[_STARTED] = started_cluster(HOME)
-    return config.stash[_STARTED][0]
+    started = config.stash.setdefault(_STARTED, {})
+    if home not in started:
+        home.mkdir(exist_ok=True)
+        started[home] = started_cluster(home)
+    return started[home][0]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """With pytest-xdist the controller starts the server, for it lives as long as the longest worker."""
-    node.workerinput["superuser"] = _superuser(node.config)
+    """With pytest-xdist each process has a server of its own: sealing waits for every transaction that a server has open."""
+    node.workerinput["superuser"] = _superuser(node.config, HOME / node.gateway.id)
 
 
 # What these start is dear and shared by their tests: each is run by one of pytest-xdist's processes, and first. (Its own way of
@@ -88,7 +90,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def cluster(request: pytest.FixtureRequest) -> Cluster:
     """Return the PostgreSQL server of this test run."""
     worker = getattr(request.config, "workerinput", None)
-    return Cluster(worker["superuser"] if worker else _superuser(request.config), HOME)
+    if not worker:
+        return Cluster(_superuser(request.config, HOME), HOME)
+    return Cluster(worker["superuser"], HOME if os.environ.get("TEST_DATABASE_URL") else HOME / worker["workerid"])
 
 
 @pytest.fixture(scope="session")

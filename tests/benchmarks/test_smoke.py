@@ -9,7 +9,17 @@ import pytest
 from benchmarks.__main__ import PARTS
 from tests.processes import ROOT, environment
 
-FIGURES = {"organisation": 1, "mail": 3, "everyone": 6, "some": 2, "listing": 14, "meanwhile": 8, "answers": 7, "evidence": 3, "rivals": 4}
+FIGURES = {
+    "organisation": 1,
+    "mail": 3,
+    "everyone": 6,
+    "some": 2,
+    "listing": 14,
+    "meanwhile": 8,
+    "answers": 7,
+    "evidence": 3,
+    "rivals": 4,
+}
 
 
 @pytest.mark.slow

@@ -167,6 +167,7 @@ def test_a_mail_server_takes_the_place_of_the_sink(monkeypatch: pytest.MonkeyPat
         "username": "",
         "password": "",
         "use_tls": True,
+        "use_ssl": False,
         "timeout": 15,
     }
 

@@ -251,7 +251,13 @@ MATRIX = {
         Capability.VIEW_NOTIFICATIONS,
     },
     Role.SUPER_ADMIN: set(Capability),
-    Role.SUPPORT: {Capability.VIEW_USERS, Capability.VIEW_CHANGES, Capability.VIEW_NOTIFICATIONS, Capability.VIEW_EVIDENCE},
+    Role.SUPPORT: {
+        Capability.VIEW_USERS,
+        Capability.VIEW_CHANGES,
+        Capability.VIEW_NOTIFICATIONS,
+        Capability.VIEW_EVIDENCE,
+        Capability.EXPORT_EVIDENCE,
+    },
 }
 
 
