@@ -39,6 +39,8 @@ def test_the_head_of_the_list_and_the_bar_of_the_selection_stay_in_sight(admin: 
     assert head
     assert abs(head["y"] - header["height"]) <= 1
     expect(admin.get_by_role("button", name="Manage products")).to_be_in_viewport()
+    admin.get_by_role("button", name="Clear selection").click()
+    expect(admin.locator("#selected")).to_have_text("Nobody selected")
 
 
 def test_the_whole_path_of_a_group_shows_while_the_keyboard_is_in_its_row(admin: Page) -> None:
