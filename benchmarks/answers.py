@@ -169,14 +169,13 @@ def _addresses() -> list[str]:
         {}, {"person": person.pk}, {"person": "ann"}, {"kind": "CHANGE", "about": change}, {"state": "FAILED"}, {"state": "SENT"},
         {"q": f"<{letter}@mail.example>"}, {"q": person.email}, {"state": "QUEUED"}, {"kind": "ONBOARDING"},
     ]  # fmt: skip
+    users: list[dict[str, object]] = [{}, {"q": "ann"}, {"q": person.email}, {"role": "SUPPORT"}]
+    changes: list[dict[str, object]] = [{}, {"q": "few"}, {"by": _rare_admin().email}, {"state": "PAUSED"}]
     lists: list[tuple[str, dict[str, object]]] = [
         *((HISTORY, query) for query in history),
         *(("/admin/notifications/notification/", query) for query in emails),
-        *(("/admin/users/user/", query) for query in ({}, {"q": "ann"}, {"q": person.email}, {"role": "SUPPORT"})),
-        *(
-            ("/admin/products/bulkchange/", query)
-            for query in ({}, {"q": "few"}, {"by": _rare_admin().email}, {"state": "PAUSED"})
-        ),
+        *(("/admin/users/user/", query) for query in users),
+        *(("/admin/products/bulkchange/", query) for query in changes),
         ("/admin/products/product/", {}),
     ]
     rows = [

@@ -98,7 +98,8 @@ def progress(change: BulkChange, *, now: datetime) -> Progress:
 # The earlier changes that come first for users of a batch `b`: those with a batch of overlapping users to do (rule B8).
 EARLIER = """
 SELECT c.id FROM products_bulkchange c JOIN products_bulkchangebatch e ON e.change_id = c.id
-WHERE c.state = 'RUNNING' AND c.id < b.change_id AND e.state = 'WAITING' AND e.first_user <= b.last_user AND e.last_user >= b.first_user
+WHERE c.state = 'RUNNING' AND c.id < b.change_id AND e.state = 'WAITING'
+AND e.first_user <= b.last_user AND e.last_user >= b.first_user
 """
 
 

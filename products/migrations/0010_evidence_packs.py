@@ -51,9 +51,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "indexes": [
-                    models.Index(condition=models.Q(("state", "WAITING")), fields=["id"], name="waiting_evidence_packs")
-                ],
+                "indexes": [models.Index(condition=models.Q(("state", "WAITING")), fields=["id"], name="waiting_evidence_packs")],
             },
         ),
     ]
