@@ -18,8 +18,8 @@ from admin_console.catalogues import APPS, Message, messages, update
 
 ROOT = Path(__file__).parent.parent.parent
 CATALOGUES = sorted((ROOT / "locale").glob("*/LC_MESSAGES/django.po"))
-# The languages that are whole. Once all six are translated, this is `dict(settings.LANGUAGES)`.
-SPOKEN = {"en"}
+# The languages that are whole: all of them.
+SPOKEN = {code for code, _name in settings.LANGUAGES}
 
 
 @cache
