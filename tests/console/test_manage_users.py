@@ -1,5 +1,6 @@
 """The page Manage users: the list, narrowing it down, and choosing whom a change is for."""
 
+import gzip
 import re
 from datetime import timedelta
 from html import unescape
@@ -17,7 +18,7 @@ from notifications.models import MailServer
 from products.models import Product
 from products.queries import selection_draft
 from products.selection import Selection
-from tests.factories import change, give, make_group, make_user
+from tests.factories import change, give, make_group, make_user, make_users
 from users.models import LastSeen, Role, User
 
 pytestmark = pytest.mark.django_db
@@ -616,3 +617,11 @@ def test_who_is_alone_is_led_through_the_first_steps(client: Client, ada: User) 
 
     make_user("Grace Hopper")
     assert "First steps" not in shown(client.get("/users/"))
+
+
+def test_the_page_travels_compressed(client: Client, ada: User) -> None:
+    make_users(60)
+    plain, packed = client.get("/users/"), client.get("/users/", headers={"Accept-Encoding": "gzip"})
+
+    assert gzip.decompress(packed.content).count(b"data-tick") == plain.content.count(b"data-tick") == 50
+    assert len(packed.content) < len(plain.content) / 5
