@@ -208,7 +208,7 @@ class TestOwnPage:
         mia.refresh_from_db()
         assert (mia.language, mia.time_zone) == ("de", "Europe/Berlin")
         assert '<option value="de" selected>' in page
-        assert "Sign out" in page
+        assert "Abmelden" in page
 
     def test_an_unknown_time_zone_is_refused(self, client: Client) -> None:
         client.force_login(give(make_user(), "meeting"))

@@ -198,12 +198,13 @@ def test_the_link_is_owed_like_every_email_in_the_language_of_its_reader(client:
     assert "\n" not in owed.message["subject"]
 
 
-def test_the_link_is_written_in_a_language_that_there_is(client: Client) -> None:
-    person(language="de")
+@pytest.mark.parametrize(("language", "written"), [("de", "de"), ("", "en"), ("tlh", "en")])
+def test_the_link_is_written_in_a_language_that_there_is(client: Client, language: str, written: str) -> None:
+    person(language=language)
 
     client.post(reverse("account_reset_password"), {"email": "ada@tests.example"})
 
-    assert Notification.objects.get().language == "en"
+    assert Notification.objects.get().language == written
 
 
 def test_a_link_works_once(client: Client) -> None:
