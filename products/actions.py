@@ -324,6 +324,9 @@ def _reserve_seats(change: BulkChange, actor: User) -> None:
         return
     if actor.role == Role.MANAGER:
         skip_out_of_reach(change, actor=actor, **EVERYBODY)  # they need no seat
+    if change.mode == Mode.UNDO:
+        with connection.cursor() as cursor:  # see apply_batch
+            cursor.execute("SET LOCAL enable_nestloop = off")
     frozen = among_frozen(change.mode)
     needed = seats_needed(change.mode, facts, free, frozen)
     if any(needed[product] > free[product] for product in free):
