@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 SECRET = re.compile(r"password|secret|token|authorization|cookie|csrf|session", re.IGNORECASE)
 PERSONAL = frozenset({"email", "first_name", "last_name", "recipient", "recipients", "to_addr"})
 ADDRESS = re.compile(r"[^\s@<>()\"'=]+@[^\s@<>()\"',;]+")
-RESET_LINK = re.compile(r"(/password/reset/key/)[^\s/\"'?]+")
+LETS_IN = re.compile(r"(/(?:password/reset/key|invitation)/)[^\s/\"'?]+")  # links that let somebody into an account
 QUERY = re.compile(r"(/[^\s\"'<>?]*\?)[^\s\"'<>]+")
 
 log = structlog.get_logger(__name__)
@@ -31,7 +31,7 @@ def scrub(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutabl
 
 
 def _clean(value: object) -> str:
-    return ADDRESS.sub("…@…", QUERY.sub(r"\1…", RESET_LINK.sub(r"\1…", str(value))))
+    return ADDRESS.sub("…@…", QUERY.sub(r"\1…", LETS_IN.sub(r"\1…", str(value))))
 
 
 def logging_settings(level: str) -> dict[str, Any]:

@@ -67,6 +67,7 @@ def test_the_lines_of_a_request_belong_together(lines: Lines, client: Client, db
         lambda: structlog.get_logger("users").warning("refused %s", "<ada@lovelace.example>"),
         lambda: logging.getLogger("users").warning("550 no such user: %s", "ada@lovelace.example"),
         lambda: logging.getLogger("django.request").error("Failed: /accounts/password/reset/key/s3cret/"),
+        lambda: logging.getLogger("django.request").error("Failed: /invitation/12.s3cret:s3cret/"),
         lambda: logging.getLogger("django.security").error("https://console.example/users/?search=lovelace does not match"),
         lambda: structlog.get_logger("users").error("failed", error=OSError("no such page: /users/?search=lovelace")),
     ],
@@ -84,6 +85,7 @@ def test_nothing_personal_and_nothing_secret(lines: Lines, say: Any) -> None:
         ("/users/?search=lovelace", {}, 403),
         ("/users/?search=lovelace", {"referer": "https://elsewhere.example/?search=lovelace"}, 403),
         ("/accounts/password/reset/key/1-s3cret/?search=lovelace", {}, 403),
+        ("/invitation/1.s3cret:s3cret/", {}, 403),
     ],
 )
 def test_what_is_refused_is_logged_without_its_address(

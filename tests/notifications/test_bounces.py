@@ -161,6 +161,29 @@ def test_what_is_no_report_says_nothing(content: bytes) -> None:
     assert read(content) == [] or read(content) == [False]
 
 
+@pytest.mark.parametrize("named", ["<a@[", "<a@[(", "=?utf-8?q?=ff?=", "\x00", "<" * 2_000])
+def test_no_message_stops_the_reading_of_those_after_it(named: str) -> None:
+    status = "Original-Recipient: rfc822; grace@tests.example\nAction: failed\nStatus: 5.1.1\n"
+    content = f"""Content-Type: multipart/report; report-type=delivery-status; boundary=R
+
+--R
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; mx.example
+
+{status}
+--R
+Content-Type: message/rfc822
+
+Message-ID: {named}
+
+--R--
+"""
+    found = bounces.read(content.encode())
+    assert [each.address for each in found] == ["grace@tests.example"]
+    assert bounces.returned(found[0].message_id, found[0].address) is None
+
+
 def test_the_command_reads_the_mail_servers_pipe(smtp_script: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     letter, told = sent_to(make_user()), io.StringIO()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(report(letter))))
