@@ -59,7 +59,7 @@ def _dialog(bench: Bench, visitor: Visitor) -> Iterator[Figure]:
         page = visitor.get(HERE)
         path, form = _form_around(page, "select-all")
         selected = visitor.post(path, _fields(form), part="results")
-        dialog = visitor.get(selected.link("manage-products") or "", part="dialog")
+        dialog = visitor.get(f"{page.link('manage')}?draft={_fields(selected.body)['draft']}", part="dialog")
         ticked = {**_fields(dialog.body), "product": [str(product) for product in ids_of(*TICKED)]}
         opened.append((selected, dialog))
         previewed.append(visitor.post(reverse("preview_changes"), ticked, part="preview"))
