@@ -17,7 +17,7 @@ browser:
 faults:
 	@bin/bootstrap dev && FAULTS=long .venv/bin/python -m pytest tests/faults -s --durations=0 $(ARGS)
 
-# Measure the console at a million users against what it could be measured by; docs/performance.md tells of it. About half an hour.
+# Measure the console at a million users against what it could be measured by; docs/performance.md tells of it. An hour or more.
 bench:
 	@bin/bootstrap dev && .venv/bin/python -m benchmarks
 
