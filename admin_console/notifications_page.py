@@ -17,8 +17,9 @@ from admin_console.finding import users_called
 from notifications import actions, queries
 from notifications.copies import Copy, NoCopyError, copy_of
 from notifications.emails import KINDS
+from notifications.message_ids import parts_of
 from notifications.models import RETRYABLE, Notification, State, Suppression
-from notifications.queries import Counts, Filter, Page, parts_of
+from notifications.queries import Counts, Filter, Page
 from notifications.suppression import known, normalised
 from products.emails import CHANGE, ONBOARDING
 from products.mailing import about_product, onboarding_of

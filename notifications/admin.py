@@ -1,6 +1,5 @@
 """What is owed by mail: every email and its fate, as support reads it."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +13,11 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from notifications.emails import ACCOUNT
+from notifications.message_ids import parts_of
 from notifications.models import Notification, State
 from notifications.queries import letters_of
 from users.admin import UserAdmin
 from users.models import User
-from users.reading_list import number
 from users.reading_room import (
     NOTHING,
     ChoiceFilter,
@@ -159,11 +158,8 @@ class NotificationAdmin(ReadOnlyAdmin):
 
 def _with_message_id(words: str) -> Q:
     """Return the condition on an email to have this Message-ID, by what it is made of: an index finds that."""
-    parts = re.fullmatch(r"<?([A-Za-z]+)\.([0-9]+)\.([0-9]+)@[^@>]+>?", words)
-    about, user = (number(parts[2]), number(parts[3], most=2**31)) if parts else (None, None)
-    if parts is None or about is None or user is None:
-        return Q(pk=None)
-    return Q(user=user, kind=parts[1].upper(), about=about)
+    parts = parts_of(words)
+    return Q(user=parts.user, kind=parts.kind, about=parts.about) if parts else Q(pk=None)
 
 
 def emails_panel(request: HttpRequest, user: User) -> SafeString:

@@ -1,7 +1,7 @@
 """Emails that come back: what a mail system reports later of an email that the mail server had accepted (RFC 3464).
 
-A report is believed about an email that we sent to that address: whoever may write to the mailbox of reports could else suppress
-any address.
+A report is believed when it names the Message-ID of an email that we sent to that address, its seal included: whoever may write
+to the mailbox of reports could else suppress any address.
 """
 
 import re
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import Message
 
+from notifications.message_ids import has_seal_of, parts_of
 from notifications.models import Notification, State
 
 # Sent, or perhaps sent: what was given up or waits again was not accepted, so it cannot come back.
 RETURNABLE = (State.SENT, State.UNKNOWN)
-_ID = re.compile(r"<?(([a-z_]+)\.([0-9]{1,18})\.([0-9]{1,9})@[^<>\s]+)>?", re.IGNORECASE)
 _STATUS = re.compile(r"\b([245])\.\d{1,3}\.\d{1,3}\b")
 
 
@@ -38,13 +38,12 @@ def read(report: bytes) -> list[Bounce]:
 
 def returned(message_id: str, address: str) -> Notification | None:
     """Return the email with this Message-ID as far as it was sent to this address, or None."""
-    found = _ID.fullmatch(message_id.strip())
-    if found is None:
+    if (parts := parts_of(message_id)) is None:
         return None
-    kind, about, user = found[2].upper(), int(found[3]), int(found[4])
     # Found by who is owed what, then compared: the Message-ID itself has no index.
-    letter = Notification.objects.filter(user=user, kind=kind, about=about, state__in=RETURNABLE, told_by=None).first()
-    if letter is None or letter.message_id != f"<{found[1]}>" or letter.to_address.lower() != address.strip().lower():
+    owed = Notification.objects.filter(user=parts.user, kind=parts.kind, about=parts.about)
+    letter = owed.filter(state__in=RETURNABLE, told_by=None).first()
+    if letter is None or not has_seal_of(letter, parts) or letter.to_address.lower() != address.strip().lower():
         return None
     return letter
 

@@ -27,6 +27,7 @@ from django.utils.translation import gettext_lazy as _
 from notifications import mime, phrases, wordings
 from notifications.colours import DARK_PAPER, LIGHT_PAPER, readable
 from notifications.markup import as_text, dressed, harmless
+from notifications.message_ids import message_id_of
 from notifications.models import Notification, ReplyTo
 from notifications.placeholders import Pieces, Placeholder, Value, cut, one_line
 from notifications.wordings import Identity, Words
@@ -245,9 +246,7 @@ class _Desk:
         else:
             page = self._page(kind, kind.variant(facts), language_of(reader))
             composed, version = _composed(page, facts), page.version
-        message_id = notification.message_id or (
-            f"<{notification.kind.lower()}.{notification.about}.{notification.user_id}@{self.identity.domain}>"
-        )
+        message_id = message_id_of(notification, self.identity.domain)
         subject = composed.subject.filled(own)
         headers = f"To: {to}\r\nMessage-ID: {message_id}\r\nDate: {self.date}\r\n".encode()
         return Letter(

@@ -1,6 +1,5 @@
 """Questions about emails: what waits and why, and what became of those of a user or of a bulk change."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from django.db import connection
 from django.db.models import Count, Max, Min, Q, QuerySet
 
 from notifications import mail_server
+from notifications.message_ids import parts_of
 from notifications.models import OPEN, RETRYABLE, Claim, MailServer, Notification, SinkMessage, State, Suppression
 from users.models import Capability, User
 from users.queries import can
@@ -151,8 +151,8 @@ def filtered(asked: Filter) -> QuerySet[Notification]:
     if asked.possible_duplicates:
         found = found.filter(possible_duplicate=True)
     if asked.message_id:
-        made_of = parts_of(asked.message_id)
-        found = found.filter(kind=made_of[0], about=made_of[1], user=made_of[2]) if made_of else found.none()
+        parts = parts_of(asked.message_id)
+        found = found.filter(kind=parts.kind, about=parts.about, user=parts.user) if parts else found.none()
     return found
 
 
@@ -221,12 +221,6 @@ def _newest(until: datetime | None) -> int:
     """Return the id of the newest email, or of the newest one owed before a moment; 0 when there is none."""
     owed = Notification.objects.filter(owed_at__lt=until) if until else Notification.objects
     return int(owed.aggregate(newest=Max("id"))["newest"] or 0)
-
-
-def parts_of(message_id: str) -> tuple[str, int, int] | None:
-    """Return the kind, about and user that a Message-ID of ours is made of; None when it is none."""
-    found = re.fullmatch(r"<?([A-Za-z_]{1,16})\.([0-9]{1,18})\.([0-9]{1,9})@[^@<>\s]+>?", message_id.strip())
-    return (found[1].upper(), int(found[2]), int(found[3])) if found else None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ ORDER = {  # inside of an app, each room may import those before it
         models moments record plans queries actions invitations sheets imports reading_list reading_room admin apps
     """,
     "notifications": """
-        models mail_server queries colours placeholders markup mime phrases wordings emails copies suppression bounces smtp
+        models message_ids mail_server queries colours placeholders markup mime phrases wordings emails copies suppression bounces smtp
         outbox sink actions customising people tasks admin apps
     """,
     "products": """

@@ -146,6 +146,38 @@ def test_nobody_can_suppress_an_address_by_a_report_about_what_we_did_not_send(s
     assert not Notification.objects.exclude(state=State.SENT).exists()
 
 
+def test_who_got_one_email_cannot_report_that_anothers_came_back(smtp_script: ScriptedServer) -> None:
+    of_mallory, of_ada = sent_to(make_user()), sent_to(make_user())
+    kind, about, user, seal = of_mallory.message_id.strip("<>").partition("@")[0].split(".")
+    guesses = [
+        f"<{kind}.{about}.{of_ada.user_id}.{guessed}@127.0.0.1>" for guessed in (seal, "0" * 16, seal[::-1], "", "%", "\ud800")
+    ]
+    guesses += [of_mallory.message_id, f"<{kind}.{about}.{of_ada.user_id}@127.0.0.1>"]  # there was no seal in earlier versions
+
+    for guess in guesses:
+        assert not actions.take_back(message_id=guess, address=of_ada.to_address, words="5.1.1", now=NOW), guess
+
+    assert user == str(of_mallory.user_id)
+    assert not Suppression.objects.exists()
+    assert not Notification.objects.exclude(state=State.SENT).exists()
+
+
+def test_an_email_of_an_earlier_version_is_sent_under_its_message_id_and_no_report_of_it_is_believed(
+    smtp_script: ScriptedServer,
+) -> None:
+    grace = make_user()
+    owe(grace)
+    unsealed = f"<onboarding.{Notification.objects.get().about}.{grace.pk}@console.example>"
+    Notification.objects.update(message_id=unsealed, possible_duplicate=True)
+
+    deliver()
+
+    letter = Notification.objects.get()
+    assert [m.message["Message-ID"] for m in smtp_script.messages] == [letter.message_id] == [unsealed]
+    assert read(report(letter)) == [False]
+    assert Notification.objects.get().state == State.SENT
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -47,7 +47,7 @@ def test_one_email_tells_the_whole(smtp_script: ScriptedServer, admin: User) -> 
     [received] = changes_received(smtp_script, grace)
     assert products(received, "+") == {"GoTo Webinar", "Central"}
     assert products(received, "-") == set()  # rescue and meeting came and went
-    assert received.message["Message-ID"].startswith(f"<change.{last.pk}.{grace.pk}@")
+    assert received.message["Message-ID"].startswith(f"<change.{last.pk}.{grace.pk}.")
     first, second, third = told(grace)
     assert [first.told_by_id, second.told_by_id, third.told_by_id] == [third.pk, third.pk, None]
     for one in (first, second):

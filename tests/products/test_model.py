@@ -139,7 +139,7 @@ def inbox(settings) -> Iterator[Callable[[], Counter[tuple[str, str, int]]]]:
         found: Counter[tuple[str, str, int]] = Counter()
         for raw in received:
             message = message_from_bytes(raw, policy=default)
-            named = re.fullmatch(r"<(\w+)\.(\d+)\.\d+@.*>", message["Message-ID"])
+            named = re.fullmatch(r"<(\w+)\.(\d+)\.\d+\.\w+@.*>", message["Message-ID"])
             assert named, message["Message-ID"]
             found[message["To"], named[1].upper(), int(named[2])] += 1
         received.clear()

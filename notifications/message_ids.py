@@ -1,0 +1,46 @@
+"""Message-IDs of our emails: <kind.about.user.seal@domain>.
+
+Kind, about and user say which email it is; an index finds it by them. They can be guessed, by whoever got another email of the
+same change. The seal, a hash with our key, cannot: so only who has seen an email can report that it came back.
+"""
+
+import re
+from typing import NamedTuple
+
+from django.utils.crypto import constant_time_compare, salted_hmac
+
+from notifications.models import Notification
+
+_WRITTEN = re.compile(r"<?([A-Za-z_]{1,16})\.([0-9]{1,18})\.([0-9]{1,9})(?:\.([0-9a-f]{16}))?@[^@<>\s]+>?")
+
+
+class Parts(NamedTuple):
+    """What a Message-ID says of the email that has it."""
+
+    kind: str
+    about: int
+    user: int
+    seal: str  # empty in those of earlier versions of the console
+
+
+def parts_of(message_id: str) -> Parts | None:
+    """Return what a Message-ID of ours is made of; None when it is none. Whether its seal is right is not looked at."""
+    found = _WRITTEN.fullmatch(message_id.strip())
+    return Parts(found[1].upper(), int(found[2]), int(found[3]), found[4] or "") if found else None
+
+
+def message_id_of(notification: Notification, domain: str) -> str:
+    """Return the Message-ID of an email: the one that it had at its first try, or else a new one."""
+    return notification.message_id or (
+        f"<{notification.kind.lower()}.{notification.about}.{notification.user_id}.{_seal(notification.id)}@{domain}>"
+    )
+
+
+def has_seal_of(notification: Notification, parts: Parts) -> bool:
+    """Return whether these parts have the seal that the email was sent with; never when it was sent without one."""
+    sent = parts_of(notification.message_id)
+    return sent is not None and sent.seal != "" and constant_time_compare(sent.seal, parts.seal)
+
+
+def _seal(number: int) -> str:
+    return salted_hmac("notifications.message_ids", str(number), algorithm="sha256").hexdigest()[:16]
