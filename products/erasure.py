@@ -16,8 +16,8 @@ from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from notifications.models import OPEN, Notification, SinkMessage, State, Suppression
-from products import history
-from products.models import EvidencePack, ProductAccess, SelectionDraft, Source
+from products import evidence, history
+from products.models import ProductAccess, SelectionDraft, Source
 from products.running import retrying
 from users.actions import keeping_a_super_admin, require
 from users.models import ERASED_AT, Action, AdminAction, Capability, GroupMembership, LastSeen, Role, User
@@ -56,7 +56,7 @@ def _erase(actor: User, user_id: int, now: datetime) -> None:
     _forget_words(user, names)
     _forget_changes(names)
     SelectionDraft.objects.filter(owner=user).delete()
-    EvidencePack.objects.filter(expires_at__gt=now).update(expires_at=now)  # made again, they do not name them
+    evidence.withdraw_all(now=now)  # asked for again, they do not name them
     _forget_person(user)
 
 

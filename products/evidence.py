@@ -25,6 +25,7 @@ from django.db.models.expressions import RawSQL
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
+from notifications.phrases import labelled
 from products import checkpoints, sealing, verify_pack
 from products.export import BOM, FORMULA
 from products.models import AccessChange, BulkChange, Chain, Checkpoint, EvidencePack, HistoryBlock, Source
@@ -127,7 +128,7 @@ class HistoryFilter:
             (_("source"), Source(self.source).label if self.source else ""),
             (_("search"), self.q),
         ]
-        return ", ".join(f"{label}: {value}" for label, value in told if value) or _("the whole entitlement history")
+        return ", ".join(labelled(label, value) for label, value in told if value) or _("the whole entitlement history")
 
 
 class NotAllowed(Exception):
@@ -168,7 +169,8 @@ def path_of(pack: EvidencePack) -> Path:
 def advance(*, pack_id: int, now: datetime) -> bool:
     """Do the next step of a pack that waits, if nobody is at it; return whether there is more to do.
 
-    A step that ended with its process left a broken file: the pack is begun anew, and given up after some attempts.
+    A step that ended with its process left a broken file: the pack is begun anew, and given up after some attempts. A pack
+    that was withdrawn during the step stays so.
     """
     pack = _claim(pack_id, now)
     if pack is None:
@@ -179,25 +181,43 @@ def advance(*, pack_id: int, now: datetime) -> bool:
     with zipfile.ZipFile(path_of(pack), "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         step = _Step(pack, archive)
         step.finish(now) if is_whole else step.add_rows(now)
-    pack.lease_until = None
+    come: dict[str, Any] = {name: getattr(pack, name) for name in ("reached", "checkpoint", "pieces", "rows", "files")}
     if is_whole:
-        pack.state, pack.size, pack.expires_at = EvidencePack.State.READY, path_of(pack).stat().st_size, now + KEPT
-    pack.save()
+        come |= {"state": EvidencePack.State.READY, "size": path_of(pack).stat().st_size, "expires_at": now + KEPT}
+    ours = EvidencePack.objects.filter(pk=pack.pk, lease_until=pack.lease_until)
+    if not ours.filter(state=EvidencePack.State.WAITING).update(lease_until=None, **come):
+        ours.update(lease_until=None)  # withdrawn: `expire` may remove the file now
+        return False
     return not is_whole
 
 
+def withdraw_all(*, now: datetime) -> None:
+    """Let no pack there is be fetched or gone on with, and forget what they were asked for by: any may name who is erased.
+
+    Part of the caller's transaction; the files go after it, those that are being written as soon as their step has ended.
+    """
+    kept = EvidencePack.objects.exclude(state=EvidencePack.State.EXPIRED)
+    kept.update(state=EvidencePack.State.EXPIRED, wanted={}, files={}, expires_at=now)
+    transaction.on_commit(lambda: expire(now=now))
+
+
 def expire(*, now: datetime) -> int:
-    """Remove the packs that were kept long enough, with what they were asked for by; return how many."""
-    old = EvidencePack.objects.filter(state=EvidencePack.State.READY, expires_at__lte=now)
+    """Remove the files that were kept long enough and that nobody writes, with what they were asked for by; return how many."""
+    old = list(EvidencePack.objects.filter(_free(now), expires_at__lte=now))
     for pack in old:
         path_of(pack).unlink(missing_ok=True)
-    return old.update(state=EvidencePack.State.EXPIRED, wanted={}, files={})
+    gone = {"state": EvidencePack.State.EXPIRED, "wanted": {}, "files": {}, "expires_at": None, "lease_until": None}
+    return EvidencePack.objects.filter(pk__in=[pack.pk for pack in old]).update(**gone)
+
+
+def _free(now: datetime) -> Q:
+    """Return the condition that nobody writes a pack."""
+    return Q(lease_until=None) | Q(lease_until__lte=now)
 
 
 @transaction.atomic
 def _claim(pack_id: int, now: datetime) -> EvidencePack | None:
-    free = Q(lease_until=None) | Q(lease_until__lte=now)
-    waiting = EvidencePack.objects.filter(free, pk=pack_id, state=EvidencePack.State.WAITING)
+    waiting = EvidencePack.objects.filter(_free(now), pk=pack_id, state=EvidencePack.State.WAITING)
     pack = waiting.select_for_update(skip_locked=True).first()
     if pack is None:
         return None
@@ -206,9 +226,9 @@ def _claim(pack_id: int, now: datetime) -> EvidencePack | None:
         pack.files, pack.checkpoint = {}, None
         pack.attempts += 1
         path_of(pack).unlink(missing_ok=True)
-    if pack.attempts > ATTEMPTS:
-        pack.state = EvidencePack.State.FAILED
     pack.lease_until = now + LEASE
+    if pack.attempts > ATTEMPTS:
+        pack.state, pack.lease_until, pack.expires_at = EvidencePack.State.FAILED, None, now + KEPT
     pack.save()
     return pack if pack.state == EvidencePack.State.WAITING else None
 

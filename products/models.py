@@ -385,7 +385,7 @@ class EvidencePack(models.Model):
         EXPIRED = "EXPIRED", _("Expired")
 
     actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, related_name="+", verbose_name=_("by"))
-    wanted = models.JSONField(_("filter"), default=dict)  # evidence.HistoryFilter.as_dict
+    wanted = models.JSONField(_("filter"), default=dict)  # evidence.HistoryFilter.as_dict; may name a person
     state = models.CharField(_("state"), max_length=8, choices=State, default=State.WAITING)
     requested_at = models.DateTimeField(_("requested"))
     last_id = models.BigIntegerField(_("last row"))  # of the history when it was asked for: later rows are not in it
@@ -397,10 +397,13 @@ class EvidencePack(models.Model):
     lease_until = models.DateTimeField(null=True)  # somebody writes it until then
     attempts = models.PositiveSmallIntegerField(default=0, db_default=0)  # how often it was begun
     size = models.PositiveBigIntegerField(_("bytes"), default=0, db_default=0)
-    expires_at = models.DateTimeField(_("kept until"), null=True)
+    expires_at = models.DateTimeField(_("kept until"), null=True)  # null: there is no file yet, or none any more
 
     class Meta:
         indexes = [models.Index(fields=["id"], condition=Q(state="WAITING"), name="waiting_evidence_packs")]
+        constraints = [
+            models.CheckConstraint(condition=~Q(state="EXPIRED") | Q(wanted={}, files={}), name="expired_packs_tell_nothing")
+        ]
 
     def __str__(self) -> str:
         return f"#{self.pk}"

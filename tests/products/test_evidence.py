@@ -17,6 +17,7 @@ from django.db import connection
 from django.utils import timezone
 
 from products import checkpoints, evidence, verify_pack
+from products.erasure import erase_user
 from products.evidence import HistoryFilter, InvalidHistoryFilter, path_of
 from products.models import AccessChange, BulkChange, EvidencePack
 from products.sealing import seal
@@ -169,6 +170,51 @@ def test_a_pack_is_kept_for_some_days_with_nothing_left_of_it_afterwards(support
     pack.refresh_from_db()
     assert not path_of(pack).exists()
     assert (pack.state, pack.wanted) == (EvidencePack.State.EXPIRED, {})
+
+
+def test_a_pack_that_was_given_up_is_forgotten_in_time(support: User) -> None:
+    at = timezone.now()
+    pack = evidence.request_pack(actor=support, wanted=HistoryFilter(person="hopper"), now=at)
+    EvidencePack.objects.update(attempts=evidence.ATTEMPTS, lease_until=at)
+    evidence.advance(pack_id=pack.pk, now=at)
+    assert EvidencePack.objects.get().state == EvidencePack.State.FAILED
+
+    assert evidence.expire(now=at + evidence.KEPT - timedelta(minutes=1)) == 0
+    assert evidence.expire(now=at + evidence.KEPT) == 1
+    assert EvidencePack.objects.get().wanted == {}
+
+
+@pytest.mark.parametrize("state", ["WAITING", "READY", "FAILED"])
+def test_who_is_erased_is_in_no_pack_any_more(support: User, state: str) -> None:
+    grace = give(make_user("Grace Hopper"), "meeting")
+    pack = made(support, person="hopper")
+    EvidencePack.objects.update(state=state, expires_at=pack.expires_at if state == "READY" else None)
+
+    erase_user(actor=make_user(role=Role.SUPER_ADMIN), user=grace, now=timezone.now())
+
+    pack.refresh_from_db()
+    assert (pack.state, pack.wanted, pack.files) == (EvidencePack.State.EXPIRED, {}, {})
+    assert not path_of(pack).exists()
+    assert evidence.waiting() == []
+
+
+def test_who_is_erased_while_a_pack_is_written_is_not_written_back(support: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    grace, ada = give(make_user("Grace Hopper"), "meeting"), make_user(role=Role.SUPER_ADMIN)
+    pack = evidence.request_pack(actor=support, wanted=HistoryFilter(person="hopper"), now=timezone.now())
+    write = evidence._Step._write_batch
+
+    def write_and_erase(*args: Any) -> None:
+        write(*args)
+        erase_user(actor=ada, user=grace, now=timezone.now())
+
+    monkeypatch.setattr(evidence._Step, "_write_batch", write_and_erase)
+
+    assert not evidence.advance(pack_id=pack.pk, now=timezone.now())
+    assert path_of(pack).exists()  # the erasure left it to who wrote it
+    assert evidence.expire(now=timezone.now()) == 1
+    pack.refresh_from_db()
+    assert (pack.state, pack.wanted, pack.files) == (EvidencePack.State.EXPIRED, {}, {})
+    assert not path_of(pack).exists()
 
 
 @pytest.mark.django_db
