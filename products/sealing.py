@@ -4,13 +4,14 @@ The database does it (`products_seal`, migration 0008): it alone can tell which 
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import connection
 
-from products.models import Chain
+from products.models import BulkChange, Chain
 
-MOST = 200_000  # rows at a time: about a second's work, so that a change that runs hardly notices
+MOST = 100_000  # rows at a time: about a second's work
+PATIENCE = timedelta(seconds=60)  # with a bulk change that runs
 COUNTED = 10_000  # unsealed rows are counted up to so many
 TABLES = {Chain.HISTORY: "products_accesschange", Chain.ACTIONS: "users_adminaction"}
 
@@ -35,6 +36,16 @@ def seal(*, most: int = MOST) -> int:
             cursor.execute("SELECT products_seal(%s, %s)", [chain, most])
             sealed += int(cursor.fetchone()[0])
         return sealed
+
+
+def is_due(*, now: datetime) -> bool:
+    """Return whether to seal now: a bulk change that runs needs the machine more, until a row has waited for a minute.
+
+    Nothing proves more before that: a checkpoint is signed once a minute, and who owns the database could seal anew until then.
+    """
+    if not BulkChange.objects.filter(state=BulkChange.State.RUNNING).exists():
+        return True
+    return any(window.since and window.since <= now - PATIENCE for window in unsealed().values())
 
 
 def unsealed() -> dict[Chain, Window]:

@@ -14,7 +14,7 @@ from products.models import AccessChange
 
 UNKNOWN = 50_000  # ids of a stretch that is not summarised
 LONGEST = 100_000  # ids of a stretch that is: as many blocks as that beside each other are looked at together
-BLOCKS = 400  # summarised at a time: a second's work
+BLOCKS = 50  # summarised at a time: a second's work at most
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,9 +45,12 @@ def sweep(**_: Any) -> None:
 
 @shared_task
 def seal(**_: Any) -> None:
-    """Seal what was written since the last time, and now and then sign what has come of it."""
-    sealing.seal()
-    stretches.summarise()
+    """Seal some of what was written since the last time, ring for the rest, and now and then sign what has come of it."""
+    if not sealing.is_due(now=timezone.now()):
+        return
+    sealed, summarised = sealing.seal(), stretches.summarise()
+    if sealed >= sealing.MOST or summarised >= stretches.BLOCKS:
+        seal.delay()
     if made := checkpoints.make(now=timezone.now(), every=timedelta(seconds=settings.HISTORY_CHECKPOINT_SECONDS)):
         checkpoints.publish(made)
 

@@ -8,9 +8,10 @@ import psycopg
 import pytest
 from django.db import ProgrammingError, connection, transaction
 
+from products import stretches, tasks
 from products.models import AccessChange, Chain, HistoryBlock
-from products.sealing import seal, unsealed
-from tests.factories import give, make_user, make_users
+from products.sealing import is_due, seal, unsealed
+from tests.factories import change, give, make_user, make_users, run
 from users.models import Action, AdminAction
 from users.record import record
 
@@ -140,6 +141,30 @@ def test_what_is_not_sealed_yet_is_told():
     assert (window.rows, window.since) == (1, AccessChange.objects.get().at)
     seal()
     assert unsealed()[Chain.HISTORY].rows == 0
+
+
+@pytest.mark.django_db
+def test_a_bulk_change_goes_first_until_a_row_has_waited_for_a_minute(settings):
+    settings.BULK_AT_ONCE = 0
+    give(make_user(), "rescue")
+    written = AccessChange.objects.get().at
+    running = change(make_user(role="ADMIN"), make_users(2), "meeting")
+
+    assert not is_due(now=written + timedelta(seconds=59))
+    assert is_due(now=written + timedelta(seconds=60))
+    run(running)
+    assert is_due(now=written)
+
+
+def test_the_sealer_rings_for_the_rest_after_a_moment(committed_db, broker, monkeypatch):
+    monkeypatch.setattr(stretches, "BLOCKS", 1)
+    give(make_user(), "rescue")
+
+    rung = []
+    for _ring in range(2):
+        tasks.seal()
+        rung.append(broker.waiting())
+    assert rung == [1, 1], "it rings once, and not when nothing was left"
 
 
 def test_a_row_that_commits_late_is_never_passed_over(committed_db):
