@@ -1,9 +1,11 @@
 # Each of these works on a bare machine with Python 3.12 or newer, as root or as a plain user.
 .PHONY: run test browser faults bench screenshots lint lock messages email-pictures
+# Where it is set, each of the many processes would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
-# Start the whole console; Ctrl-C stops it. Images that forbid bytecode would have each of its processes compile everything anew.
+# Start the whole console; Ctrl-C stops it.
 run:
-	@bin/bootstrap && exec env -u PYTHONDONTWRITEBYTECODE .venv/bin/python manage.py run_console
+	@bin/bootstrap && exec .venv/bin/python manage.py run_console
 
 # Run the tests, the browser journeys included; `make test ARGS="-k seats"` runs some.
 test:

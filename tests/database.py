@@ -31,6 +31,7 @@ QUICK = {
     "shared_buffers": "128MB",
     "max_connections": "150",
     "jit": "off",
+    "max_wal_size": "256MB",
     "wal_level": "minimal",
     "max_wal_senders": "0",
 }
@@ -89,7 +90,7 @@ class Cluster:
         name = f"{self._run}_{os.getpid()}_{next(_numbers)}"
         with psycopg.connect(self.superuser, autocommit=True) as server:
             server.execute(
-                sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}").format(
+                sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} STRATEGY FILE_COPY").format(
                     sql.Identifier(name), sql.Identifier(OWNER), sql.Identifier(self.template())
                 )
             )
