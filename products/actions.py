@@ -349,13 +349,14 @@ def _reserve_seats(change: BulkChange, actor: User) -> None:
 
 def pause_change(*, actor: User, change_id: int) -> BulkChange:
     """Let a running change rest after the batches that are being applied now; return it. Raises NotAllowed, NotNow."""
-    return _steered(Action.CHANGE_PAUSED, actor, change_id, {BulkChange.State.RUNNING}, BulkChange.State.PAUSED)
+    running, paused = {BulkChange.State.RUNNING}, BulkChange.State.PAUSED
+    return retrying(lambda: _steered(Action.CHANGE_PAUSED, actor, change_id, running, paused))
 
 
 def resume_change(*, actor: User, change_id: int) -> BulkChange:
     """Let a paused change run again; wake a worker for it after the commit. Raises NotAllowed, NotNow."""
     paused, running = {BulkChange.State.PAUSED}, BulkChange.State.RUNNING
-    return retrying(lambda: _steered(Action.CHANGE_RESUMED, actor, change_id, paused, running, attempts=0))
+    return retrying(lambda: _steered(Action.CHANGE_RESUMED, actor, change_id, paused, running))
 
 
 def cancel_change(*, actor: User, change_id: int, now: datetime) -> BulkChange:
@@ -364,9 +365,9 @@ def cancel_change(*, actor: User, change_id: int, now: datetime) -> BulkChange:
 
     def attempt() -> BulkChange:
         with transaction.atomic():
-            # Whoever has claimed a batch and not begun it finds it cancelled.
-            waiting = BulkChangeBatch.State.CANCELLED
-            change = _steered(Action.CHANGE_CANCELLED, actor, change_id, unfinished, cancelled, state=waiting)
+            change = _steered(
+                Action.CHANGE_CANCELLED, actor, change_id, unfinished, cancelled, batches=BulkChangeBatch.State.CANCELLED
+            )
             _forget_skips_of_not_reached(change)
             conclude(change, now=now)
             return change
@@ -397,14 +398,23 @@ def retry_failed(*, actor: User, change_id: int) -> BulkChange:
 
 
 def _steered(
-    action: Action, actor: User, change_id: int, from_states: AbstractSet[str], to_state: str, **waiting: Any
+    action: Action,
+    actor: User,
+    change_id: int,
+    from_states: AbstractSet[str],
+    to_state: str,
+    *,
+    batches: str = BulkChangeBatch.State.WAITING,
 ) -> BulkChange:
-    """Bring a change into another state, and its `waiting` batches: after those that are being applied now."""
+    """Bring a change into another state, and its waiting batches into that of `batches`: after those that are being applied now.
+
+    Whoever has claimed a batch and not begun it has lost it.
+    """
     with transaction.atomic():
         _refuse_steering(actor, BulkChange.objects.get(pk=change_id), from_states)
-        if waiting:  # batches before their change: the order in which workers take their rows
-            batches = BulkChangeBatch.objects.filter(change=change_id, state=BulkChangeBatch.State.WAITING)
-            batches.update(lease_until=None, **waiting)
+        # Batches before their change: the order in which workers take their rows.
+        waiting = BulkChangeBatch.objects.filter(change=change_id, state=BulkChangeBatch.State.WAITING)
+        waiting.update(state=batches, lease_until=None, attempts=0)
         change = BulkChange.objects.select_for_update().get(pk=change_id)
         _refuse_steering(actor, change, from_states)
         record(action, actor=actor, subject=change.pk, before={"state": change.state}, after={"state": to_state})

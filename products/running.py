@@ -41,7 +41,10 @@ class Step(Enum):
 def advance_bulk_change(*, change_id: int, now: datetime) -> Step:
     """Apply one batch of a bulk change, in one transaction, and return what is left. Safe at any time, by several at once."""
     change = BulkChange.objects.filter(pk=change_id).select_related("actor").first()
-    if change is None or change.state != BulkChange.State.RUNNING:
+    if change is None or change.is_over:
+        return Step.OVER
+    if change.state == BulkChange.State.PAUSED:
+        _finish(change, now=now)  # it may have been paused during its last batch
         return Step.OVER
     assert change.actor is not None
     if why := _reduced(change):

@@ -271,16 +271,25 @@ def test_a_paused_change_keeps_its_seats(admin, users, in_batches):
     assert run(made).changed == 8
 
 
-def test_a_change_paused_during_its_last_batch_is_finished(admin, users, in_batches):
-    made = step(change(admin, users, "rescue"), 2)
-    last = running._claim(made)
+def test_a_batch_that_is_claimed_and_not_begun_when_the_change_is_paused_waits_with_it(admin, users, in_batches):
+    made = step(change(admin, users, "rescue"))
+    claimed = running._claim(made)
     actions.pause_change(actor=admin, change_id=made.pk)
-    assert last is not None
-    running._apply_claimed(made, last)
-    running._finish(made, now=NOW)
+    assert claimed is not None
+    with pytest.raises(LostClaim):
+        running._apply_claimed(made, claimed)
+    assert holders(users, "rescue") == [0, 1, 2]
 
-    made.refresh_from_db()
-    assert (made.state, made.finished_at) == (State.FINISHED, NOW)
+    actions.resume_change(actor=admin, change_id=made.pk)
+    assert counts(run(made)) == (8, 8, 0, 0, 0)
+
+
+def test_a_change_paused_during_its_last_batch_is_finished(admin, users, in_batches):
+    made = step(change(admin, users, "rescue"), 3)
+    actions.pause_change(actor=admin, change_id=made.pk)
+    assert step(made).state == State.FINISHED
+
+    assert (made.finished_at, counts(made)) == (NOW, (8, 8, 0, 0, 0))
 
 
 def test_only_a_running_change_is_paused_and_only_a_paused_one_resumed(admin, users, in_batches):
