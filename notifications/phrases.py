@@ -1,4 +1,4 @@
-"""Turns of phrase that emails share, in the language that is active."""
+"""Turns of phrase that emails and pages share, in the language that is active."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,6 +8,7 @@ from django.utils.formats import date_format
 from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
 from notifications.placeholders import Value, one_line
@@ -29,6 +30,24 @@ def joined(names: Sequence[str]) -> str:
     for name in names[1:-1]:
         found = between % {"first": found, "second": name}
     return last % {"first": found, "second": names[-1]}
+
+
+def alternatives(names: Sequence[str]) -> str:
+    """Return names of which one is enough: “A”, “A or B”, “A or B or C”."""
+    found = names[0]
+    for name in names[1:]:
+        found = pgettext("one of several", "%(first)s or %(second)s") % {"first": found, "second": name}
+    return found
+
+
+def labelled(label: str | Promise, value: object) -> str:
+    """Return a value after what it is: “Status: Suspended”, with the space before a colon where the language has one."""
+    return pgettext("label and value", "%(label)s: %(value)s") % {"label": label, "value": value}
+
+
+def quoted(text: str) -> str:
+    """Return a text between the quotation marks of the language."""
+    return _("“%(text)s”") % {"text": text}
 
 
 def day(moment: datetime) -> str:
