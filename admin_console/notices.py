@@ -9,6 +9,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.timezone import now
 
 KEPT = "notices"  # in the session, newest first
+NEW = "new_notices"  # in the session: how many came by themselves since the list was last looked at
 MOST = 20
 
 
@@ -32,11 +33,24 @@ def keep(request: Any, notices: Iterable[Notice]) -> None:
     at = now().isoformat(timespec="seconds")
     if told := [notice._replace(told_at=at) for notice in notices]:
         request.session[KEPT] = [*reversed(told), *request.session.get(KEPT, [])][:MOST]
+        if came := sum(notice.change is not None for notice in told):  # the rest answers what the reader did just now
+            request.session[NEW] = min(new(request) + came, MOST)
 
 
 def kept(request: Any) -> list[Notice]:
     """Return what the reader was told in this session, newest first."""
     return [Notice(*each) for each in request.session.get(KEPT, [])]
+
+
+def new(request: Any) -> int:
+    """Return how many notices the reader has not looked at: ends of changes, not the answers to their own clicks."""
+    return int(request.session.get(NEW, 0))
+
+
+def looked_at(request: Any) -> list[Notice]:
+    """Return what the reader was told in this session, as `kept`; from now on none of it is new."""
+    request.session.pop(NEW, None)
+    return kept(request)
 
 
 def from_messages(request: Any) -> list[Notice]:

@@ -18,7 +18,7 @@ from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
 
 from admin_console.languages import offered
-from admin_console.notices import Notice, from_messages, kept
+from admin_console.notices import Notice, from_messages, kept, new
 from admin_console.strip import Strip
 from notifications.queries import backlog
 from products.models import Product
@@ -95,7 +95,13 @@ def told(context: template.Context) -> list[Notice]:
 @register.inclusion_tag("components/notices.html", takes_context=True)
 def notices(context: template.Context) -> dict[str, Any]:
     """Show the button of what was told lately, and the list behind it."""
-    return {"notices": kept(context["request"])}
+    return {"notices": kept(context["request"]), "new": new(context["request"])}
+
+
+@register.simple_tag(takes_context=True)
+def new_notices(context: template.Context) -> int:
+    """Return how many notices the reader has not looked at."""
+    return new(context["request"])
 
 
 @register.inclusion_tag("components/banners.html", takes_context=True)
@@ -161,13 +167,14 @@ def dash(words: str) -> SafeString:
 
 @register.filter
 def moment(at: datetime | None) -> SafeString:
-    """Return how long ago something happened, with the exact time in reach; nothing for what never did."""
+    """Return how long ago something happened, with the exact time in reach (css/badges.css); nothing for what never did."""
     if at is None:
         return SafeString()
     local = localtime(at)
     language = get_language()
     exact = f"{_date(local.date(), language)}, {_time(local.time().replace(second=0, microsecond=0), language)}"
-    return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(timespec="seconds"), exact, ago(at))
+    parts = local.isoformat(timespec="seconds"), ago(at), exact
+    return format_html('<time datetime="{}" tabindex="-1">{} <span class="exact">{}</span></time>', *parts)
 
 
 @register.filter

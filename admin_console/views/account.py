@@ -12,7 +12,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods
 
 from admin_console.access import Request, SignInAdapter, may_sign_in, public, signed_in
-from admin_console.notices import kept
+from admin_console.notices import looked_at
 from admin_console.person_forms import FirstPasswordForm, PreferencesForm
 from admin_console.views.changes import see_other
 from products.asof import granted_by
@@ -33,7 +33,7 @@ def home(request: Request) -> HttpResponse:
 @signed_in
 def notices(request: Request) -> HttpResponse:
     """Show what one was told lately, for the list in the header."""
-    return render(request, "components/notices.html#list", {"notices": kept(request)})
+    return render(request, "components/notices.html#opened", {"notices": looked_at(request)})
 
 
 @require_http_methods(["GET", "POST"])

@@ -43,10 +43,12 @@ def test_the_end_of_a_change_offers_its_undo_then_and_later(client: Client, ada:
     client.get("/users/")
     run(made)
 
-    toast = client.get("/products/").content.decode().partition('id="toasts"')[2]
-    assert f"/changes/{made.pk}/undo/" in toast
+    page = client.get("/products/")
+    assert f"/changes/{made.pk}/undo/" in page.content.decode().partition('id="toasts"')[2]
+    assert "Notices 1 new" in shown(page)
     assert f"Change #{made.pk} is finished: 2 users changed." in notices(client)
     assert "Undo…" in notices(client)
+    assert "Notices 1 new" not in shown(client.get("/products/"))  # looked at
 
 
 def test_only_the_latest_are_kept(client: Client, ada: User) -> None:

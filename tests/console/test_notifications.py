@@ -193,7 +193,7 @@ def test_it_tells_how_emails_go(client: Client, ada: User, grace: User, settings
 
     assert "1 Waiting" not in shown(part(client, "delivery"))
     assert re.search(
-        "Waiting 1 The oldest was owed just now Sending takes about 1 s .* 1,200 May go, a minute 60",
+        "Waiting 1 The oldest was owed just now .* Sending takes about 1 s .* 1,200 May go, a minute 60",
         shown(part(client, "delivery")),
     )
 
@@ -291,7 +291,7 @@ def test_suppressed_addresses_are_listed_with_the_reason_and_released(client: Cl
         )
 
     page = shown(client.get("/notifications/suppressed/?search=GRACE"))
-    assert "grace@people.example An email came back 550 5.1.1 &lt;gone&gt; 2 just now Release" in page
+    assert re.search("grace@people.example An email came back 550 5.1.1 &lt;gone&gt; 2 just now .{,30} Release", page)
     assert "once@" not in shown(client.get("/notifications/suppressed/"))
     assert "No address like this is suppressed." in shown(client.get("/notifications/suppressed/?search=nobody%00"))
 
