@@ -34,7 +34,7 @@ from products.refusals import (
     UnknownProduct,
     refuse_if_short,
 )
-from products.running import Step, advance_bulk_change, conclude, retrying
+from products.running import Step, advance_bulk_change, conclude, retrying, words_of
 from products.selection import Selection, as_sql
 from products.targets import EVERYBODY, among_frozen, facts_of, seats_needed
 from users.models import Action, Capability, Role, User
@@ -283,7 +283,7 @@ def _applied_at_once(change: BulkChange, actor: User) -> bool:
     except OperationalError:
         raise
     except DatabaseError as error:
-        logger.warning("batch_failed", extra={"change": change.pk, "batch": 0, "attempt": 0, "error": str(error)})
+        logger.warning("batch_failed", extra={"change": change.pk, "batch": 0, "attempt": 0, "error": words_of(error)})
         return False
     return True
 

@@ -111,8 +111,7 @@ def _apply_claimed(change: BulkChange, batch: BulkChangeBatch) -> None:
 
 def _failed(change: BulkChange, batch: BulkChangeBatch, error: DatabaseError) -> Step:
     """Let a batch wait that the database cannot do now, divide one that it refuses; pause when that is no accident."""
-    # The first line only: what follows can hold the values of a row.
-    words, state = str(error).strip().partition("\n")[0], getattr(error.__cause__, "sqlstate", None) or ""
+    words, state = words_of(error), getattr(error.__cause__, "sqlstate", None) or ""
     logger.warning("batch_failed", extra={"change": change.pk, "batch": batch.n, "attempt": batch.attempts, "error": words})
     if state in DISK_FULL:
         _put_off(batch, words, seconds=0)
@@ -127,6 +126,11 @@ def _failed(change: BulkChange, batch: BulkChangeBatch, error: DatabaseError) ->
         _put_off(batch, words, seconds=0)
         return _pause(change, why)
     return _divide(batch, words)
+
+
+def words_of(error: DatabaseError) -> str:
+    """Return what the database said, its first line only: what follows can hold the values of a row."""
+    return str(error).strip().partition("\n")[0]
 
 
 def _put_off(batch: BulkChangeBatch, words: str, *, seconds: int) -> None:

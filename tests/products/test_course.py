@@ -383,6 +383,13 @@ def test_a_poison_user_in_a_small_change_is_found_by_the_worker(admin, users, po
     assert holders(users, "rescue") == [0, 1, 3, 4, 5, 6, 7]
 
 
+def test_the_log_tells_no_values_of_rows_that_the_database_refused(admin, users, poison, caplog):
+    poison(users[0], words="Refused.\nFailing row contains (7, somebody).")
+    step(change(admin, users, "rescue"))
+
+    assert [record.error for record in caplog.records if record.message == "batch_failed"] == ["Refused.", "Refused."]
+
+
 def test_a_poison_user_who_needs_no_change_does_no_harm(admin, users, poison):
     give(users[2], "rescue")
     poison(users[2])
