@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.db import connection
+from django.db.backends.utils import CursorWrapper
 from psycopg.pq import TransactionStatus
 
 from products.models import Source
@@ -27,11 +28,11 @@ def acting(*, actor_id: int | None, change_id: int | None = None, source: Source
         try:
             yield
         finally:
-            # After an error in the database the transaction is rolled back, and with it the names.
-            if connection.connection.info.transaction_status is not TransactionStatus.INERROR:
+            # After an error in the database, or without it, the transaction is gone and the names with it.
+            if connection.connection.info.transaction_status is TransactionStatus.INTRANS:
                 _set_names(cursor, earlier)
 
 
-def _set_names(cursor: object, values: tuple[object, ...]) -> None:
+def _set_names(cursor: CursorWrapper, values: tuple[object, ...]) -> None:
     told = ["" if value is None else str(value) for value in values]
-    cursor.execute(_SET, [part for pair in zip(_NAMES, told, strict=True) for part in pair])  # type: ignore[attr-defined]
+    cursor.execute(_SET, [part for pair in zip(_NAMES, told, strict=True) for part in pair])

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection, transaction
 
 from notifications.models import Notification
 from products import actions, history, running
@@ -81,6 +81,13 @@ def seats_are_true() -> bool:
 def test_acting_needs_a_transaction(committed_db):
     with pytest.raises(RuntimeError, match="transaction"), history.acting(actor_id=1, source=Source.CONSOLE):
         pass
+
+
+def test_a_connection_lost_while_acting_is_told_as_it_is(committed_db, superuser_connection):
+    lost = pytest.raises(OperationalError, match="terminating connection")
+    with lost, transaction.atomic(), history.acting(actor_id=1, source=Source.CONSOLE):
+        superuser_connection.execute("SELECT pg_terminate_backend(%s)", [connection.connection.info.backend_pid])
+        User.objects.exists()
 
 
 def test_one_form_posted_twenty_times_at_once_is_one_change(committed_db):
