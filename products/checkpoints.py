@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.request import HTTPRedirectHandler, Request, build_opener
@@ -131,5 +132,5 @@ def _post(address: str, line: str) -> None:
     try:
         with build_opener(_Stay).open(request, timeout=WEBHOOK_PATIENCE):
             pass
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         logger.warning("checkpoint_not_posted", extra={"error": str(error)})

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import socket
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
@@ -83,6 +84,24 @@ def test_where_it_cannot_be_put_is_logged_and_stops_nothing(made, settings, tmp_
         checkpoints.publish(made)
 
     assert [record.message for record in caplog.records] == ["checkpoint", "checkpoint_not_written", "checkpoint_not_posted"]
+
+
+def test_an_answer_that_is_no_http_stops_nothing(made, settings, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        settings.HISTORY_WEBHOOK = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        talk = Thread(target=_answer_nonsense, args=[server])
+        talk.start()
+        checkpoints.publish(made)
+        talk.join()
+
+    assert caplog.records[-1].message == "checkpoint_not_posted"
+
+
+def _answer_nonsense(server: socket.socket) -> None:
+    client, _ = server.accept()
+    with client:
+        client.recv(65536)
+        client.sendall(b"220 Another service than you think\r\n")
 
 
 @pytest.mark.parametrize(
