@@ -105,10 +105,11 @@ def what(made: BulkChange, names: Mapping[int, str]) -> str:
     if made.mode == Mode.UNDO:
         return _("Undo #%(number)s") % {"number": made.undoes_id}
     products = ", ".join(name for product, name in names.items() if product in made.products)
-    if not products and made.mode == Mode.REPLACE:
-        return _("Remove all products")
-    words = {Mode.REPLACE: _("Set to %(products)s"), Mode.ADD: _("Add %(products)s"), Mode.REMOVE: _("Remove %(products)s")}
-    return words[Mode(made.mode)] % {"products": products or _("no product")}
+    if products:
+        words = {Mode.REPLACE: _("Set to %(products)s"), Mode.ADD: _("Add %(products)s"), Mode.REMOVE: _("Remove %(products)s")}
+    else:
+        words = {Mode.REPLACE: _("Remove all products"), Mode.ADD: _("Add no product"), Mode.REMOVE: _("Remove no product")}
+    return words[Mode(made.mode)] % {"products": products}
 
 
 def day_of(text: str) -> date | None:

@@ -37,7 +37,7 @@ DUPLICATE = "DUPLICATE"
 
 LABELS = {
     "search": gettext_lazy("Search"),
-    "kind": gettext_lazy("Email"),
+    "kind": pgettext_lazy("a message", "Email"),
     "state": gettext_lazy("State"),
     "language": gettext_lazy("Language"),
     "product": gettext_lazy("Product"),

@@ -8,7 +8,6 @@ from django.contrib.humanize.templatetags.humanize import intcomma
 from django.http import HttpRequest
 from django.urls import Resolver404, resolve
 from django.utils.timezone import now
-from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from admin_console.change_page import Outcome, may_undo
@@ -92,13 +91,30 @@ def _page_of(request: Any) -> int | None:
 def _news_of(change: BulkChange, reader: Any) -> Notice:
     """Return what to tell of a change that runs no more."""
     states = BulkChange.State
-    counts = {"number": change.pk, "changed": intcomma(change.changed)}
-    done = ngettext("%(changed)s user changed", "%(changed)s users changed", change.changed) % counts
+    changed = change.changed
     words = {
-        states.FINISHED: ("success", _("Change #%(number)s is finished: %(done)s.")),
-        states.FAILED: ("warning", _("Change #%(number)s is finished, but some users could not be changed; %(done)s.")),
-        states.CANCELLED: ("warning", _("Change #%(number)s was cancelled: %(done)s.")),
-        states.PAUSED: ("warning", _("Change #%(number)s has paused: %(done)s so far.")),
+        states.FINISHED: ngettext(
+            "Change #%(number)s is finished: %(changed)s user changed.",
+            "Change #%(number)s is finished: %(changed)s users changed.",
+            changed,
+        ),
+        states.FAILED: ngettext(
+            "Change #%(number)s is finished, but some users could not be changed; %(changed)s user changed.",
+            "Change #%(number)s is finished, but some users could not be changed; %(changed)s users changed.",
+            changed,
+        ),
+        states.CANCELLED: ngettext(
+            "Change #%(number)s was cancelled: %(changed)s user changed.",
+            "Change #%(number)s was cancelled: %(changed)s users changed.",
+            changed,
+        ),
+        states.PAUSED: ngettext(
+            "Change #%(number)s has paused: %(changed)s user changed so far.",
+            "Change #%(number)s has paused: %(changed)s users changed so far.",
+            changed,
+        ),
     }
-    tone, sentence = words.get(states(change.state), ("info", ""))
-    return Notice(tone, sentence % {**counts, "done": done}, change.pk, change.pk if may_undo(reader, change) else None)
+    state = states(change.state)
+    text = words.get(state, "") % {"number": change.pk, "changed": intcomma(changed)}
+    tone = {states.FINISHED: "success"}.get(state, "warning" if state in words else "info")
+    return Notice(tone, text, change.pk, change.pk if may_undo(reader, change) else None)

@@ -20,6 +20,7 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin import TOPICS, Topic
+from notifications.phrases import labelled
 from products import seals  # noqa: F401  # its pages are registered
 from products.emails import CHANGE, INVITATION_KIND, ONBOARDING, ROLE_KIND
 from products.models import AccessChange, BulkChange, BulkChangeSkip, Mode, Product, Source
@@ -342,12 +343,13 @@ class BulkChangeAdmin(ReadOnlyAdmin):
 
     @column(_("state"))
     def state_in_words(self, row: Any) -> str:
-        return ": ".join(part for part in (row.get_state_display(), row.state_reason) if part)
+        state = str(row.get_state_display())
+        return labelled(state, row.state_reason) if row.state_reason else state
 
     @column(_("users"))
     def counts(self, row: Any) -> SafeString:
         told = [(_now("changed"), row.changed), (_now("unchanged"), row.unchanged), (_now("skipped"), row.skipped)]
-        return format_html("{}{}", row.targets, under(", ".join(f"{label}: {count}" for label, count in told)))
+        return format_html("{}{}", row.targets, under(", ".join(labelled(label, count) for label, count in told)))
 
     @column(_("skipped"))
     def skips(self, row: Any) -> Any:

@@ -11,6 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from products.models import Chain, Checkpoint, HistoryBlock
 from users.reading_room import ChoiceFilter, PeriodFilter, ReadOnlyAdmin, Text, column, moment, page_link
@@ -39,8 +40,7 @@ class CheckpointAdmin(ReadOnlyAdmin):
     @column(_("sealed"))
     def sealed(self, row: Any) -> str:
         told = ((Chain(chain).label, head) for chain, head in row.heads.items())
-        words = _now("%(chain)s: %(rows)s rows in %(blocks)s blocks")
-        return "; ".join(words % {"chain": chain, "rows": head["rows"], "blocks": head["block"]} for chain, head in told)
+        return "; ".join(_extent(str(chain), rows=head["rows"], blocks=head["block"]) for chain, head in told)
 
     @column(_("signature"))
     def signed_text(self, row: Any) -> SafeString:
@@ -113,3 +113,11 @@ class HistoryBlockAdmin(ReadOnlyAdmin):
     @column(_("digest of the block before"))
     def before(self, row: Any) -> SafeString:
         return _code(bytes(row.previous).hex())
+
+
+def _extent(chain: str, *, rows: int, blocks: int) -> str:
+    """Return how much of a chain is sealed."""
+    if rows == 1:
+        return _now("%(chain)s: one row in one block") % {"chain": chain}
+    words = ngettext("%(chain)s: %(rows)s rows in %(blocks)s block", "%(chain)s: %(rows)s rows in %(blocks)s blocks", blocks)
+    return words % {"chain": chain, "rows": rows, "blocks": blocks}

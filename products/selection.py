@@ -1,6 +1,6 @@
 """Which users: one frozen value with one meaning. List, count, export, preview and bulk change all resolve it here (rule S1)."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
@@ -12,6 +12,7 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from notifications.phrases import alternatives, labelled, quoted
 from products.models import AccessChange, ProductAccess, SelectionDraft
 from users.models import Role, User
 from users.plans import SWEEP, planned
@@ -89,7 +90,7 @@ class Selection:
 
 
 def selection_in_words(selection: Mapping[str, Any], *, products: Mapping[int, str], groups: Mapping[int, str]) -> str:
-    """Return whom a bulk change was for, as it was asked: “5 ticked users”, “everyone with role Manager, 2 unticked”."""
+    """Return whom a bulk change was for, as it was asked: “5 ticked users”, “everyone with role: Manager, except 2”."""
     if undone := selection.get("undoes"):
         return _("everyone whom change #%(number)s changed") % {"number": undone}
     if not selection.get("everyone"):
@@ -104,18 +105,27 @@ def selection_in_words(selection: Mapping[str, Any], *, products: Mapping[int, s
         "product": (_("product"), {**{str(pk): name for pk, name in products.items()}, "0": _("none")}),
         "language": (_("language"), dict(settings.LANGUAGES)),
     }
-    parts, wanted = [_("everyone")], selection.get("filter", {})
-    if words := wanted.get("search"):
-        parts.append(_("found by “%(words)s”") % {"words": " ".join(words)})
+    wanted = selection.get("filter", {})
+    narrowed = [labelled(_("search"), quoted(" ".join(wanted["search"])))] if wanted.get("search") else []
     for category, (label, known) in labels.items():
         if values := wanted.get(category):
-            parts.append(f"{label}: " + _(" or ").join(str(known.get(value, value)) for value in values))
-    if unticked := selection.get("unticked"):
-        parts.append(
-            ngettext("%(number)s unticked", "%(number)s unticked", unticked)
-            % {"number": number_format(unticked, force_grouping=True)}
+            narrowed.append(labelled(label, alternatives([str(known.get(value, value)) for value in values])))
+    return everyone_in_words(narrowed, unticked=selection.get("unticked", 0))
+
+
+def everyone_in_words(narrowed: Sequence[str], *, unticked: int) -> str:
+    """Return whom “Select all” took: everyone, or those with what was asked for, and except how many."""
+    if narrowed and unticked:
+        words = ngettext(
+            "everyone with %(narrowed)s, except %(number)s", "everyone with %(narrowed)s, except %(number)s", unticked
         )
-    return ", ".join(parts)
+    elif narrowed:
+        words = _("everyone with %(narrowed)s")
+    elif unticked:
+        words = ngettext("everyone, except %(number)s", "everyone, except %(number)s", unticked)
+    else:
+        words = _("everyone")
+    return words % {"narrowed": ", ".join(narrowed), "number": number_format(unticked, force_grouping=True)}
 
 
 def as_sql(users: QuerySet[Any, Any]) -> tuple[str, tuple[Any, ...]]:

@@ -16,10 +16,11 @@ from django_htmx.http import push_url, replace_url
 from admin_console.access import Request, page_before, requires
 from admin_console.user_list import CATEGORIES, COLUMNS, PAGE_SIZE, Choices, Look, Page, UserList, View, numbers, wanted_values
 from admin_console.views.errors import failed
+from notifications.phrases import labelled, quoted
 from products import actions
 from products.models import SelectionDraft
 from products.queries import selection_draft
-from products.selection import Selection
+from products.selection import Selection, everyone_in_words
 from users.models import Capability
 from users.plans import TookTooLong
 from users.queries import UserFilter, can
@@ -189,16 +190,19 @@ def _selected(
         "draft": draft,
         "selected": selected,
         "may_assign": can(request.user, Capability.ASSIGN_PRODUCTS),
-        "everyone_in": _words(selection.filter, choices or Choices.of(request.user)) if selection.everyone else "",
+        "everyone": _everyone(selection, choices or Choices.of(request.user)) if selection.everyone else "",
     }
 
 
-def _words(wanted: UserFilter, choices: Choices) -> str:
-    """Return what a filter and search ask for, in words: “Status: Suspended, Role: Member”."""
-    words = [f"{CATEGORIES[category]}: {choices.label(category, value) or value}" for category, value in wanted_values(wanted)]
+def _everyone(selection: Selection, choices: Choices) -> str:
+    """Return whom “Select all” took, in words: “everyone with Status: Suspended, Role: Member, except 3”."""
+    wanted = selection.filter
+    narrowed = [
+        labelled(CATEGORIES[category], choices.label(category, value) or value) for category, value in wanted_values(wanted)
+    ]
     if wanted.search:
-        words.append(f"{_searching(wanted)}: “{wanted.search}”")
-    return ", ".join(words)
+        narrowed.append(labelled(_searching(wanted), quoted(wanted.search)))
+    return everyone_in_words(narrowed, unticked=len(selection.ids))
 
 
 def _searching(wanted: UserFilter) -> str:
@@ -229,7 +233,7 @@ def _chips(view: View, choices: Choices) -> list[dict[str, Any]]:
     ]
     if view.wanted.search:
         without = view.query(wanted=view.wanted.without("search", ""))
-        chips.append({"category": _searching(view.wanted), "label": f"“{view.wanted.search}”", "query": without})
+        chips.append({"category": _searching(view.wanted), "label": quoted(view.wanted.search), "query": without})
     return chips
 
 

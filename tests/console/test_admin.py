@@ -16,6 +16,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.timezone import now
+from django.utils.translation import override
 
 from notifications.models import Notification, State
 from products.models import AccessChange, Checkpoint, HistoryBlock, Mode, Source
@@ -630,7 +631,7 @@ def test_a_bulk_change_tells_what_was_asked_and_what_it_did(client: Client, read
     page = text_of(client.get(f"{CHANGES}{done.pk}/change/"))
     row = text_of(client.get(CHANGES))
 
-    for words in ("everyone, found by “person”, user group: Sales, 1 unticked", "New team", "Replace", "GoTo Meeting"):
+    for words in ("everyone with search: “person”, user group: Sales, except 1", "New team", "Replace", "GoTo Meeting"):
         assert words in page
         assert words in row
 
@@ -644,14 +645,34 @@ def test_a_bulk_change_tells_what_was_asked_and_what_it_did(client: Client, read
         ({"undoes": 7}, "everyone whom change #7 changed"),
         (
             {"everyone": True, "filter": {"role": ["ADMIN", "MANAGER"]}, "unticked": 2},
-            "everyone, role: Admin or Manager, 2 unticked",
+            "everyone with role: Admin or Manager, except 2",
         ),
-        ({"everyone": True, "filter": {"group": ["0"], "product": ["7"]}}, "everyone, user group: none, product: Rescue"),
-        ({"everyone": True, "filter": {"group": ["99"], "status": ["SUSPENDED"]}}, "everyone, user group: 99, status: Suspended"),
+        ({"everyone": True, "filter": {"group": ["0"], "product": ["7"]}}, "everyone with user group: none, product: Rescue"),
+        (
+            {"everyone": True, "filter": {"group": ["99"], "status": ["SUSPENDED"]}},
+            "everyone with user group: 99, status: Suspended",
+        ),
+        ({"everyone": True, "filter": {}, "unticked": 1234}, "everyone, except 1,234"),
     ],
 )
 def test_a_selection_is_told_in_words(selection: dict[str, Any], words: str) -> None:
     assert selection_in_words(selection, products={7: "Rescue"}, groups={}) == words
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("de", "alle mit Suche: „grace“, Rolle: Admin oder Manager, außer 2"),
+        (
+            "fr",
+            "tous les utilisateurs avec recherche\u202f: «\u202fgrace\u202f», rôle\u202f: Administrateur ou Gestionnaire, sauf 2",
+        ),
+    ],
+)
+def test_a_selection_is_told_as_the_language_punctuates(language: str, words: str) -> None:
+    asked = {"everyone": True, "filter": {"search": ["grace"], "role": ["ADMIN", "MANAGER"]}, "unticked": 2}
+    with override(language):
+        assert selection_in_words(asked, products={}, groups={}) == words
 
 
 def test_emails_are_filtered_and_searched(client: Client, reader: User, admin_user: User) -> None:
@@ -705,7 +726,7 @@ def test_a_persons_page_says_why_they_hold_what_they_hold(client: Client, reader
     page = text_of(client.get(f"{USERS}{grace.pk}/change/"))
 
     why = page[page.index("Why this user holds it") : page.index('id="timeline-title"')]
-    for words in ("GoTo Meeting", "Ada Admin", f"#{done.pk}", "everyone, user group: Sales", "New team"):
+    for words in ("GoTo Meeting", "Ada Admin", f"#{done.pk}", "everyone with user group: Sales", "New team"):
         assert words in why
     assert f'href="/users/{grace.pk}/as-of/"' in page
     assert f'href="/products/{ids("meeting")[0]}/as-of/"' in text_of(client.get(f"{PRODUCTS}{ids('meeting')[0]}/change/"))
@@ -746,7 +767,7 @@ def test_words_that_were_erased_are_said_to_be(client: Client, reader: User) -> 
 def test_checkpoints_are_shown_as_they_stand_in_the_file(client: Client, reader: User, admin_user: User) -> None:
     point = Checkpoint.objects.get()
 
-    assert "Entitlement history: 7 rows in 1 blocks" in text_of(client.get(CHECKPOINTS))
+    assert "Entitlement history: 7 rows in 1 block" in text_of(client.get(CHECKPOINTS))
     page = text_of(client.get(f"{CHECKPOINTS}{point.pk}/change/"))
     for words in (
         point.signature,
