@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -40,6 +40,7 @@ class Link(NamedTuple):
 
 
 @register.simple_tag
+@cache  # forty on a page, and the address of the sprite is worked out for each
 def icon(name: str) -> SafeString:
     """Return an icon of static/img/icons.svg; it says nothing to a screen reader, so the words beside it must."""
     return format_html('<svg class="icon" aria-hidden="true"><use href="{}#{}"></use></svg>', static("img/icons.svg"), name)

@@ -1,7 +1,6 @@
 """The page Manage users: the list of users, and choosing whom a change is for."""
 
 import re
-from html import escape
 from typing import Any
 
 from django.http import HttpResponse
@@ -14,7 +13,20 @@ from django.views.decorators.http import require_GET, require_POST
 from django_htmx.http import push_url, replace_url
 
 from admin_console.access import Request, page_before, requires
-from admin_console.user_list import CATEGORIES, COLUMNS, PAGE_SIZE, Choices, Look, Page, UserList, View, numbers, wanted_values
+from admin_console.forms import MOST_IDS
+from admin_console.user_list import (
+    CATEGORIES,
+    COLUMNS,
+    PAGE_SIZE,
+    Choices,
+    Look,
+    Page,
+    UserList,
+    View,
+    in_html,
+    numbers,
+    wanted_values,
+)
 from admin_console.views.errors import failed
 from notifications.phrases import labelled, quoted
 from products import actions
@@ -26,7 +38,6 @@ from users.plans import TookTooLong
 from users.queries import UserFilter, can
 
 TEMPLATE = "users/manage_users.html"
-MOST_TICKS = 500  # posted at once
 YEAR = 365 * 24 * 3600  # seconds
 
 
@@ -80,7 +91,7 @@ def tick_users(request: Request) -> HttpResponse:
     Without JavaScript the whole page is posted (`shown`), and the dialog comes next.
     """
     of = _ids(request.POST.getlist("of") or request.POST.getlist("shown"))
-    if len(of) > MOST_TICKS:
+    if len(of) > MOST_IDS:
         text = _("That was too much at once. To act on many users, use “Select all” instead of ticking each of them.")
         return failed(request, 422, _("Too many users"), text)
     ticked = of & _ids(request.POST.getlist("user"))
@@ -171,8 +182,7 @@ def _narrowing(request: Request, view: View, choices: Choices) -> dict[str, Any]
         "query": view.here,
         "category": category,
         "categories": CATEGORIES.items(),
-        # Hundreds of groups on every page: format_html_join would look at each of them for translations.
-        "options": SafeString("".join(f'<option value="{escape(value)}">{escape(label)}</option>' for value, label in values)),
+        "options": SafeString("".join(f'<option value="{in_html(value)}">{in_html(label)}</option>' for value, label in values)),
         "kept": wanted_values(view.wanted),
         "typing": request.htmx.trigger_name == "search",
     }
