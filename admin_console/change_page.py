@@ -15,8 +15,8 @@ from products.emails import CHANGE, ONBOARDING
 from products.models import AccessChange, BulkChange, BulkChangeSkip
 from products.queries import may_steer, moves, onboarding_fates, product_names, progress, skipped_by_reason, waits_for
 from products.reports import LAST, Fate, UserPage, failed_users, users_of
-from users.models import Capability, Role, User
-from users.queries import can
+from users.models import Capability, User
+from users.queries import can, sees_everybody
 
 SLOW_AFTER = 30  # seconds, from which on the progress is asked for less often
 COUNT_AT_ONCE = 10_000  # users: of a larger change, skips and emails are counted in a request of their own
@@ -234,7 +234,7 @@ class People:
     @property
     def sees_all(self) -> bool:
         """Whether somebody whom the reader cannot see is no longer there, and not only out of reach."""
-        return self.reader.role != Role.MANAGER
+        return sees_everybody(self.reader)
 
     @cached_property
     def _counts(self) -> dict[Fate, int]:

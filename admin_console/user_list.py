@@ -27,6 +27,7 @@ from users.queries import (
     Status,
     UserFilter,
     can,
+    sees_everybody,
     visible_groups,
     with_status,
     with_subgroups,
@@ -266,7 +267,7 @@ class UserList:
             self.view.sort,
             self.view.wanted,
             list(self.choices.groups),
-            ungrouped=self.actor.role != Role.MANAGER,
+            ungrouped=sees_everybody(self.actor),
             most_products=len(self.choices.products),
             now=self.now,
         )

@@ -37,8 +37,8 @@ from products.refusals import (
 from products.running import Step, advance_bulk_change, conclude, retrying, words_of
 from products.selection import Selection, as_sql
 from products.targets import EVERYBODY, among_frozen, facts_of, seats_needed
-from users.models import Action, Capability, Role, User
-from users.queries import UserFilter, can, visible_to
+from users.models import Action, Capability, User
+from users.queries import UserFilter, can, sees_everybody, visible_to
 from users.record import record
 
 __all__ = [
@@ -322,7 +322,7 @@ def _reserve_seats(change: BulkChange, actor: User) -> None:
         free = dict(cursor.fetchall())
     if not free or change.mode == Mode.REMOVE:
         return
-    if actor.role == Role.MANAGER:
+    if not sees_everybody(actor):
         skip_out_of_reach(change, actor=actor, **EVERYBODY)  # they need no seat
     if change.mode == Mode.UNDO:
         with connection.cursor() as cursor:  # see apply_batch

@@ -21,9 +21,9 @@ from products.export import BOM, SAFE
 from products.models import AccessChange, Product, ProductAccess
 from products.queries import timeline
 from products.selection import as_sql
-from users.models import Role, User
+from users.models import User
 from users.plans import SWEEP, planned
-from users.queries import visible_to
+from users.queries import sees_everybody, visible_to
 
 # Of a user
 
@@ -207,7 +207,7 @@ def _users(question: Question, first: int, last: int) -> tuple[str, Mapping[str,
     """Return the users found within a range of ids, as SQL with its parameters."""
     params: dict[str, Any] = {"product": question.product.pk, "since": question.since, "first": first, "last": last}
     scope = ""
-    if question.reader.role == Role.MANAGER:
+    if not sees_everybody(question.reader):
         visible, given = as_sql(visible_to(question.reader).order_by().values("id"))
         named = {f"visible_{n}": value for n, value in enumerate(given)}
         scope = f"AND user_id IN ({visible % tuple(f'%({name})s' for name in named)})"

@@ -27,8 +27,8 @@ from products.targets import (
     rows,
     seats_needed,
 )
-from users.models import Role, User
-from users.queries import changeable_by, visible_to
+from users.models import User
+from users.queries import changeable_by, sees_everybody, visible_to
 
 # Nobody's is taken when everybody holds already what they shall: then there is nothing to write, not even a lock.
 LOOK = "SELECT count(*), count(*) FILTER (WHERE a.products <> {target}) FROM products_productaccess a WHERE {among}"
@@ -95,7 +95,7 @@ def apply_batch(change: BulkChange, batch: BulkChangeBatch, *, actor: User, all_
         if claimed is None:
             raise LostClaim
         (targets,) = claimed
-        if present < targets or actor.role == Role.MANAGER:
+        if present < targets or not sees_everybody(actor):
             skip_out_of_reach(change, actor=actor, first=batch.first_user, last=batch.last_user)
         if mode == Mode.UNDO:
             # How many ids an array has PostgreSQL cannot tell. It takes them for ten, and would look for each user in turn.

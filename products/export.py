@@ -21,8 +21,8 @@ from products.models import BulkChange, BulkChangeBatch, BulkChangeSkip
 from products.queries import product_names
 from products.reports import history_of
 from products.selection import as_sql
-from users.models import Role, User
-from users.queries import visible_to
+from users.models import User
+from users.queries import sees_everybody, visible_to
 
 BOM = "\ufeff"  # by which spreadsheets know UTF-8
 FORMULA = "=+-@\t\r\n"  # what a spreadsheet takes for one begins so: it gets an apostrophe before it
@@ -74,7 +74,7 @@ def users_as_csv(change: BulkChange, *, reader: User, zone: str, now: datetime) 
         "since": since,
         "until": until,
         "zone": zone,
-        "sees_all": reader.role != Role.MANAGER,
+        "sees_all": sees_everybody(reader),
         "changed": pgettext("one user", "Changed"),
         "skipped": pgettext("one user", "Skipped"),
         "failed": _("Could not be changed"),

@@ -22,8 +22,8 @@ from products.models import (
     Source,
 )
 from products.targets import SLACK
-from users.models import Role, User
-from users.queries import UserFilter, users_matching, visible_to
+from users.models import User
+from users.queries import UserFilter, sees_everybody, users_matching, visible_to
 
 
 class Kind(TextChoices):
@@ -227,7 +227,7 @@ def holders(product: Product, *, reader: User, limit: int) -> list[User]:
     if not product.seat.used:
         return []
     holding = ProductAccess.objects.filter(products__contains=[product.pk])
-    if reader.role == Role.MANAGER:
+    if not sees_everybody(reader):
         holding = holding.filter(user__in=visible_to(reader).values("id"))
     # Whoever comes first: in an order of their own, few holders would be looked for by an index, row by row.
     ids = list(holding.order_by().values_list("user_id", flat=True)[:limit])

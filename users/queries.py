@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Self
-from urllib.parse import urlencode
 
 from django.conf import settings
 from django.db import connection, models
@@ -57,11 +56,16 @@ def visible_to(actor: Any) -> QuerySet[User]:
     return User.objects.filter(scope_of(actor))
 
 
+def sees_everybody(actor: Any) -> bool:
+    """Return whether the actor, if they may see users at all, sees each of them: a Manager sees those of their groups."""
+    return bool(actor.role != Role.MANAGER)
+
+
 def scope_of(actor: Any, *, each: bool = False) -> Q:
     """Return the condition that the actor may see a user, or a row of another table that has a user's id as its own."""
     if not can(actor, Capability.VIEW_USERS):
         return Q(pk__in=[])
-    if actor.role != Role.MANAGER:
+    if sees_everybody(actor):
         return Q()
     managed = with_subgroups(actor.managed_groups.values_list("id", flat=True))
     return _in_groups(managed, each=each)
@@ -69,7 +73,7 @@ def scope_of(actor: Any, *, each: bool = False) -> Q:
 
 def changeable_by(actor: Any) -> Q:
     """Return the condition on a visible user that lets the actor change what they hold: nobody who outranks the actor."""
-    return ~Q(role__in=OUTRANKING_MANAGERS) if actor.role == Role.MANAGER else Q()
+    return Q() if sees_everybody(actor) else ~Q(role__in=OUTRANKING_MANAGERS)
 
 
 def with_subgroups(group_ids: Iterable[int]) -> list[int]:
@@ -93,7 +97,7 @@ def visible_groups(actor: Any) -> list[tuple[int, str]]:
         return []
     groups = {pk: (name, parent) for pk, name, parent in UserGroup.objects.values_list("id", "name", "parent")}
     seen = set(groups)
-    if actor.role == Role.MANAGER:
+    if not sees_everybody(actor):
         seen = set(with_subgroups(actor.managed_groups.values_list("id", flat=True)))
 
     @cache
@@ -137,7 +141,7 @@ class InvalidFilter(ValueError):
 class UserFilter:
     """What narrows the list down: filters of several categories and a search, all of which a user must match.
 
-    The URL's query is its written form (`from_query`, `as_query`), shared by the list, the count and a selection.
+    The URL's query is its written form (`from_query`; `as_dict` gives it back), shared by the list, the count and a selection.
     Values of one category are alternatives; the categories and the search must all hold.
     """
 
@@ -190,14 +194,6 @@ class UserFilter:
         """Return the filter as lists of strings by category: JSON for a stored selection; `from_query` reads it back."""
         found = {category: [str(value) for value in getattr(self, category)] for category in self.CATEGORIES}
         return {key: values for key, values in {"search": [self.search] if self.search else [], **found}.items() if values}
-
-    def as_query(self) -> str:
-        """Return the filter as a URL query without the question mark, in one canonical order."""
-        return urlencode(self.as_dict(), doseq=True)
-
-    def adding(self, category: str, value: str) -> Self:
-        """Return the filter with one more value of a category."""
-        return self.from_query({**self.as_dict(), category: [*self.as_dict().get(category, []), value]})
 
     def without(self, category: str, value: str) -> Self:
         """Return the filter without this value of a category (or without its search)."""

@@ -28,6 +28,7 @@ from admin_console.user_list import (
     wanted_values,
 )
 from admin_console.views.errors import failed
+from admin_console.views.preferences import keep
 from notifications.phrases import labelled, quoted
 from products import actions
 from products.models import SelectionDraft
@@ -38,7 +39,6 @@ from users.plans import TookTooLong
 from users.queries import UserFilter, can
 
 TEMPLATE = "users/manage_users.html"
-YEAR = 365 * 24 * 3600  # seconds
 
 
 @require_GET
@@ -131,8 +131,7 @@ def clear_selection(request: Request) -> HttpResponse:
 def look_of_users(request: Request) -> HttpResponse:
     """Remember in this browser how the list looks; with JavaScript it looks so already."""
     response = HttpResponse(status=204) if request.htmx else redirect(page_before(request))
-    look = Look.from_form(request.POST).as_cookie
-    response.set_cookie(Look.COOKIE, look, max_age=YEAR, secure=request.is_secure(), httponly=True, samesite="Lax")
+    keep(response, Look.COOKIE, Look.from_form(request.POST).as_cookie, httponly=True)
     return response
 
 

@@ -24,7 +24,7 @@ def choose_language(request: HttpRequest) -> HttpResponse:
     if request.user.is_authenticated:
         invitations.prefer(user=request.user, language=language, time_zone=request.user.time_zone)
     response = redirect(page_before(request))
-    _keep(response, settings.LANGUAGE_COOKIE_NAME, language, httponly=True)
+    keep(response, settings.LANGUAGE_COOKIE_NAME, language, httponly=True)
     return response
 
 
@@ -34,11 +34,12 @@ def shortcuts(request: Request) -> HttpResponse:
     """Show the keyboard shortcuts, as a page or in a dialog; switch them on or off in this browser."""
     if request.method == "POST":
         response = HttpResponse(status=204) if request.htmx else redirect("shortcuts")
-        _keep(response, SHORTCUTS, "on" if "on" in request.POST else "off")
+        keep(response, SHORTCUTS, "on" if "on" in request.POST else "off")
         return response
     context = {"are_on": request.COOKIES.get(SHORTCUTS) != "off"}
     return render(request, "shortcuts.html" + ("#dialog" if request.htmx else ""), context)
 
 
-def _keep(response: HttpResponse, name: str, value: str, *, httponly: bool = False) -> None:
+def keep(response: HttpResponse, name: str, value: str, *, httponly: bool = False) -> None:
+    """Remember a choice in this browser, for a year."""
     response.set_cookie(name, value, max_age=A_YEAR, secure=settings.PRODUCTION, httponly=httponly, samesite="Lax")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
@@ -213,16 +214,14 @@ def test_a_filter_is_written_in_the_query_and_read_back() -> None:
         search="zoë & co", group=(3, 0), role=("ADMIN",), status=("ACTIVE", "INVITED"), product=(1,), language=("fr",)
     )
 
-    assert UserFilter.from_query(QueryDict(wanted.as_query())) == wanted
+    assert UserFilter.from_query(QueryDict(urlencode(wanted.as_dict(), doseq=True))) == wanted
     assert UserFilter.from_query(wanted.as_dict()) == wanted
     assert bool(wanted)
     assert not UserFilter.from_query(QueryDict("group=&search="))
 
 
-def test_values_are_added_and_taken_away() -> None:
-    wanted = (
-        UserFilter(search="zoë").adding("role", "ADMIN").adding("role", "SUPPORT").adding("role", "ADMIN").adding("group", "3")
-    )
+def test_values_are_taken_away_one_by_one_and_each_counts_once() -> None:
+    wanted = UserFilter.from_query(QueryDict("search=zoë&role=ADMIN&role=SUPPORT&role=ADMIN&group=3"))
 
     assert (wanted.role, wanted.group) == (("ADMIN", "SUPPORT"), (3,))
     assert wanted.without("role", "ADMIN").without("group", "3").without("search", "") == UserFilter(role=("SUPPORT",))
