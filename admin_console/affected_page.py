@@ -90,8 +90,8 @@ class AffectedPage:
         return self.affected.users(first, last).select_related("product_access")
 
     def _row(self, user: User) -> Row:
-        held = user.product_access.products
-        return Row(user, self._named(held), self._named(self.affected.target(held)))
+        access = user.product_access
+        return Row(user, self._named(access.products), self._named(self.affected.target(access)))
 
     def _named(self, products: Iterable[int]) -> list[str]:
         held = frozenset(products)

@@ -236,6 +236,7 @@ class BulkChangeSkip(models.Model):
         GONE = "GONE", _("No longer exists")
         NO_SEAT = "NO_SEAT", _("No seat was left")
         CHANGED_SINCE = "CHANGED_SINCE", _("Changed again since")
+        ERASED = "ERASED", _("Erased since")
         NOT_ALLOWED = "NOT_ALLOWED", _("The admin may not set a product that this would touch")
         RETIRED = "RETIRED", _("Would get back a retired product")
         FAILED = "FAILED", _("Could not be changed")

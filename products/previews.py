@@ -76,6 +76,7 @@ class Group:
     held: frozenset[int]
     users: int
     had: Mapping[int, int]
+    erased: bool = False  # they stay as they are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,7 @@ class Composition:
         onboarding: Counter[int] = Counter()
         for group in self.groups:
             held, size = group.held, group.users
-            after = target(held, mode=mode, wanted=wanted, preserved=preserved)
+            after = held if group.erased else target(held, mode=mode, wanted=wanted, preserved=preserved)
             holding.update(dict.fromkeys(held, size))
             gains.update(dict.fromkeys(after - held, size))
             losses.update(dict.fromkeys(held - after, size))
@@ -133,14 +134,14 @@ class Composition:
 
     def without(self, others: "Composition") -> "Composition":
         """Return those who are not among these others."""
-        gone = {group.held: group for group in others.groups}
+        gone = {(group.held, group.erased): group for group in others.groups}
         rest = [
             replace(
                 group,
                 users=group.users - left.users,
                 had={product: had - left.had[product] for product, had in group.had.items()},
             )
-            if (left := gone.get(group.held))
+            if (left := gone.get((group.held, group.erased)))
             else group
             for group in self.groups
         ]
@@ -153,7 +154,7 @@ def compose(accesses: QuerySet[ProductAccess], *, actor: Any) -> Composition:
     welcoming = [product.pk for product in products if product.onboarding]
     rows = (
         accesses.order_by()
-        .values("products", outranks=Case(When(_outranking(actor), then=True), default=False))
+        .values("products", "erased", outranks=Case(When(_outranking(actor), then=True), default=False))
         .annotate(
             users=Count("*"),
             mark=BitXor(Func(F("pk"), Value(0), function="hashint8extended", output_field=BigIntegerField())),
@@ -164,7 +165,10 @@ def compose(accesses: QuerySet[ProductAccess], *, actor: Any) -> Composition:
     return Composition(
         groups=[
             Group(
-                held=frozenset(row["products"]), users=row["users"], had={product: row[f"had_{product}"] for product in welcoming}
+                held=frozenset(row["products"]),
+                users=row["users"],
+                had={product: row[f"had_{product}"] for product in welcoming},
+                erased=row["erased"],
             )
             for row in found
             if not row["outranks"]
@@ -261,9 +265,10 @@ class Affected:
         of_access = RawSQL(f"SELECT a.user_id FROM products_productaccess a WHERE {counted}", [])
         return users.filter(pk__in=of_access).exclude(self._outranking)
 
-    def target(self, held: Iterable[int]) -> frozenset[int]:
-        """Return what one of them who holds `held` would hold afterwards."""
-        return frozenset(held) if self._is_skipped else target(held, **self.choice)
+    def target(self, access: ProductAccess) -> frozenset[int]:
+        """Return what one of them would hold afterwards."""
+        stays = self._is_skipped or access.erased
+        return frozenset(access.products) if stays else target(access.products, **self.choice)
 
     @property
     def target_sql(self) -> str:

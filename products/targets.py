@@ -12,17 +12,19 @@ from django.db import connection
 
 from products.models import BulkChange, Mode
 
-# What a user holds afterwards, as SQL over `products`; `target` says the same in Python.
+# What a user holds afterwards, as SQL over `products`; `target` says the same in Python. Who was erased stays as they are: the
+# database sees to that (products/migrations/0011), and what is counted beforehand says so too.
 TARGET: Mapping[str, str] = {
     # Mostly nothing is preserved, and then the planner leaves the wanted ones as they are.
-    Mode.REPLACE: "CASE WHEN %(preserved)s::int[] = '{}' THEN %(wanted)s::int[] "
+    Mode.REPLACE: "CASE WHEN erased THEN products WHEN %(preserved)s::int[] = '{}' THEN %(wanted)s::int[] "
     "ELSE %(wanted)s::int[] | (products & %(preserved)s::int[]) END",
-    Mode.ADD: "(products | %(wanted)s::int[])",
+    Mode.ADD: "CASE WHEN erased THEN products ELSE products | %(wanted)s::int[] END",
     Mode.REMOVE: "(products - %(wanted)s::int[])",
     Mode.UNDO: "h.before",
 }
 # Why an undo leaves a user alone (rules B10, B12); null for those whom it does not.
 WHY_NOT_BACK = """CASE
+    WHEN a.erased THEN 'ERASED'
     WHEN a.products <> h.after THEN 'CHANGED_SINCE'
     WHEN ((h.before - h.after) | (h.after - h.before)) && %(preserved)s::int[] THEN 'NOT_ALLOWED'
     WHEN (h.before - h.after) && ARRAY(SELECT id FROM products_product WHERE retired_at IS NOT NULL) THEN 'RETIRED'
@@ -40,7 +42,7 @@ EVERYBODY = {"first": 0, "last": 2**31 - 1}
 
 
 def target(held: Iterable[int], *, mode: str, wanted: Iterable[int], preserved: Iterable[int]) -> frozenset[int]:
-    """Return what a user who holds `held` holds after a change (rule B1); the same as TARGET says in SQL."""
+    """Return what a user who holds `held` and was not erased holds after a change (rule B1); the same as TARGET says in SQL."""
     held, wanted = frozenset(held), frozenset(wanted)
     match mode:
         case Mode.REPLACE:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from products import previews
 from products.actions import check_intent
 from products.export import foreseen_as_csv
-from products.models import BulkChange, Mode, Product, Seat
+from products.models import BulkChange, Mode, Product, ProductAccess, Seat
 from products.previews import PER_PRODUCT, Affected, Number, compose, preview
 from products.queries import skipped_by_reason
 from products.selection import Selection
@@ -30,6 +30,7 @@ people = st.lists(
             "ever": sets,
             "held": sets,
             "in_sales": st.booleans(),
+            "erased": st.sampled_from([False, False, True]),
         }
     ),
     max_size=12,
@@ -64,6 +65,8 @@ def look_and_apply(people: list[dict[str, Any]], choice: dict[str, Any]) -> None
         user = make_user(person["name"], role=person["role"], groups=[sales] if person["in_sales"] else [])
         give(user, *person["ever"])
         users.append(give(user, *person["held"]))
+        if person["erased"]:
+            erase(user)
     for code, more in choice["seats"].items():
         limit(code, Seat.objects.get(product__code=code).used + more)
     selection = Selection(
@@ -93,7 +96,8 @@ def look_and_apply(people: list[dict[str, Any]], choice: dict[str, Any]) -> None
     # What is kept, said by hand
     locked = frozenset() if choice["actor"] == Role.ADMIN else frozenset(ids("central"))
     mine = [user for user in selection.users(actor, now=NOW) if actor.role == Role.ADMIN or user.role != Role.SUPPORT]
-    left = [target(user.product_access.products, **{key: asked[key] for key in ("mode", "wanted", "preserved")}) for user in mine]
+    accesses = [user.product_access for user in mine if not user.product_access.erased]
+    left = [target(access.products, **{key: asked[key] for key in ("mode", "wanted", "preserved")}) for access in accesses]
     keeping = choice["mode"] == Mode.REPLACE and not intent.wanted
     assert seen.kept == sum(bool(after) and after <= locked for after in left if keeping)
     if not seen.selected or (seen.short and not choice["until_full"]):
@@ -119,6 +123,12 @@ def look_and_apply(people: list[dict[str, Any]], choice: dict[str, Any]) -> None
     for each in moved.keys() | seen.gains.keys() | seen.losses.keys():
         told = (seen.gains.get(each, 0), seen.losses.get(each, 0), seen.onboarding_emails.get(each, 0))
         assert moved.get(each, (0, 0, 0)) == told
+
+
+def erase(user: User) -> User:
+    """Let it be as after an erasure for what the user holds."""
+    ProductAccess.objects.filter(user=user).update(products=[], erased=True)
+    return user
 
 
 @pytest.fixture
@@ -195,6 +205,21 @@ def test_who_is_left_out_comes_last_and_keeps_everything(manager):
     assert [need.missing for need in seen.seats] == [1]
     asked: dict[str, Any] = {"mode": Mode.REPLACE, "wanted": ids("rescue"), "preserved": [], "now": NOW, "until_full": True}
     assert list(Affected(selection, actor=admin, number=Number.LEFT_OUT, **asked).users()) == [users[2]]
+
+
+@pytest.mark.parametrize("mode", [Mode.REPLACE, Mode.ADD])
+@pytest.mark.parametrize("until_full", [False, True])
+def test_who_was_erased_stays_as_they_are_and_takes_no_seat(mode, until_full):
+    admin, erased, alan = make_user(role=Role.ADMIN), erase(give(make_user(), "meeting")), make_user("Alan Turing")
+    limit("rescue", 1)
+    selection = Selection.of([erased.pk, alan.pk])
+
+    seen = look(admin, selection, "rescue", mode=mode, until_full=until_full)
+    made = change(admin, [], "rescue", mode=mode, until_full=until_full, selection=selection)
+
+    assert (seen.selected, seen.changed, seen.unchanged, seen.left_out) == (2, 1, 1, 0)
+    assert (seen.short, seen.gains, seen.restoring, seen.change_emails) == ([], {product("rescue").pk: 1}, 1, 1)
+    assert (made.changed, made.unchanged, made.skipped) == (1, 1, 0)
 
 
 def test_the_names_behind_a_number_as_csv_are_safe_in_a_spreadsheet():

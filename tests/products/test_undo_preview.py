@@ -3,7 +3,8 @@
 import pytest
 from django.utils import timezone
 
-from products.models import Product
+from products.models import Product, ProductAccess
+from products.queries import skipped_by_reason
 from products.undoing import undo_preview
 from tests.factories import change, give, limit, make_group, make_user, product, undo
 from users.models import Role
@@ -47,6 +48,18 @@ def test_who_changed_again_since_and_who_would_get_a_retired_product_are_foresee
     assert (foreseen.changed, foreseen.unchanged, foreseen.skipped) == (2, 1, {"CHANGED_SINCE": 1, "RETIRED": 1})
     assert foreseen.gains == {product("rescue").pk: 1}
     assert foreseen.suspending == 1
+
+
+def test_who_was_erased_since_is_left_alone_and_takes_no_seat(admin):
+    suspended, kept = (give(make_user(), "rescue") for _ in range(2))
+    made = change(admin, [suspended, kept])
+    ProductAccess.objects.filter(user=suspended).update(erased=True)
+    limit("rescue", 1)
+
+    foreseen, done = undone(admin, made)
+    agree(foreseen, done)
+    assert (foreseen.changed, foreseen.skipped, foreseen.short) == (1, {"ERASED": 1}, [])
+    assert skipped_by_reason(done) == {"ERASED": 1}
 
 
 def test_a_manager_foresees_only_their_own_people_and_no_restricted_product(admin):
