@@ -49,11 +49,10 @@ def _erase(actor: User, user_id: int, now: datetime) -> None:
     if user.is_erased:
         raise ErasedAlready
     names = _names(user)
-    record(Action.USER_ERASED, actor=actor, subject=user.pk)
     with history.acting(actor_id=actor.pk, source=Source.CONSOLE):
         ProductAccess.objects.filter(user=user).update(products=[], erased=True)
     _forget_emails(user)
-    _forget_words(user, names)
+    record(Action.USER_ERASED, actor=actor, subject=user.pk, after={"words": _words_about(user, names)})  # which erases them
     _forget_changes(names)
     SelectionDraft.objects.filter(owner=user).delete()
     evidence.withdraw_all(now=now)  # asked for again, they do not name them
@@ -90,12 +89,15 @@ def _forget_emails(user: User) -> None:
     SinkMessage.objects.filter(Q(recipients__contains=[user.email])).delete()
 
 
-def _forget_words(user: User, names: Sequence[str]) -> None:
-    """Erase the words of what admins did to this user, of where they signed in, and wherever else they are named."""
+def _words_about(user: User, names: Sequence[str]) -> list[int]:
+    """Return the admin actions whose words are to go: what was done to this user, where they signed in, wherever they are named.
+
+    Their names are only in words: what an action was done to, and how, is told by numbers.
+    """
     written = [variant for name in names for variant in (quote(name), quote_plus(name))]
     named = Q(words__iregex=_pattern(dict.fromkeys([*names, *written])))
     own = Q(actor=user, action__startswith="user.sign") | Q(subject_id=user.pk, action__startswith="user.")
-    AdminAction.objects.filter(words__isnull=False).filter(own | named).update(words=None, salt=None)
+    return list(AdminAction.objects.filter(words__isnull=False).filter(own | named).order_by("id").values_list("id", flat=True))
 
 
 def _forget_changes(names: Sequence[str]) -> None:

@@ -206,7 +206,13 @@ def expire(*, now: datetime) -> int:
     old = list(EvidencePack.objects.filter(_free(now), expires_at__lte=now))
     for pack in old:
         path_of(pack).unlink(missing_ok=True)
-    gone = {"state": EvidencePack.State.EXPIRED, "wanted": {}, "files": {}, "expires_at": None, "lease_until": None}
+    gone: dict[str, Any] = {
+        "state": EvidencePack.State.EXPIRED,
+        "wanted": {},
+        "files": {},
+        "expires_at": None,
+        "lease_until": None,
+    }
     return EvidencePack.objects.filter(pk__in=[pack.pk for pack in old]).update(**gone)
 
 

@@ -99,13 +99,19 @@ WITH block AS (SELECT * FROM products_historyblock WHERE chain = %(chain)s AND n
 SELECT kind, (array_agg(id ORDER BY id))[1:%(named)s] FROM compared WHERE kind IS NOT NULL GROUP BY kind ORDER BY kind
 """
 BEFORE_ALL = "SELECT id FROM {table} WHERE id < 1 ORDER BY id LIMIT %s"
-# Words are not in the digest of their row, but their own digest is. They may be gone if an erasure was recorded after them.
+# Words are not in the digest of their row, but their own digest is. They may be gone if a later erasure names their row; erasures
+# that name none are of before they had to (users/migrations/0006).
 WORDS = """
+WITH named AS (
+    SELECT DISTINCT named::bigint AS id, e.id AS erasure FROM users_adminaction e,
+        jsonb_path_query(e.after, '$.words[*] ? (@.type() == "number")') AS named WHERE e.action = 'user.erased'
+)
 SELECT a.id, b.n FROM users_adminaction a
 LEFT JOIN products_historyblock b ON b.chain = 'ACTIONS' AND a.id BETWEEN b.first_id AND b.last_id
 WHERE (a.words IS NOT NULL AND a.words_digest IS DISTINCT FROM sha256(a.salt || convert_to(a.words::text, 'UTF8')))
 OR (a.words IS NULL AND a.words_digest IS NOT NULL
-    AND NOT EXISTS (SELECT FROM users_adminaction e WHERE e.action = 'user.erased' AND e.at >= a.at))
+    AND NOT EXISTS (SELECT FROM named WHERE named.id = a.id AND erasure > a.id)
+    AND NOT EXISTS (SELECT FROM users_adminaction e WHERE e.action = 'user.erased' AND e.after IS NULL AND e.at >= a.at))
 ORDER BY a.id LIMIT %s
 """
 

@@ -121,6 +121,16 @@ def test_what_admins_did_cannot_be_changed_unnoticed_nor_its_words(tampering, ca
     assert tampering.verified(capsys) == ["Admin actions, block 1, rows 1: changed"]
 
 
+def test_words_that_no_erasure_names_cannot_be_taken_unnoticed(tampering, capsys):
+    named = record(Action.USER_SIGNED_IN, actor=None, words={"from": "192.0.2.1"})
+    record(Action.USER_ERASED, actor=None, subject=1, after={"words": [named.pk]})
+    seal()
+    assert tampering.verified(capsys) == []
+
+    tampering.sql("UPDATE users_adminaction SET words = NULL, salt = NULL WHERE id = 1")
+    assert tampering.verified(capsys) == ["Admin actions, block 1, rows 1: changed"]
+
+
 def test_a_block_that_fits_the_forged_row_breaks_the_chain(tampering, capsys):
     tampering.sql(
         "UPDATE products_accesschange SET actor_id = 1 WHERE id = 6",

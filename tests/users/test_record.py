@@ -4,7 +4,7 @@ import hashlib
 
 import psycopg
 import pytest
-from django.db import ProgrammingError, connection, transaction
+from django.db import DatabaseError, ProgrammingError, connection, transaction
 
 from tests.factories import make_user
 from users.models import Action, AdminAction, Role
@@ -75,17 +75,53 @@ def test_nobody_rewrites_the_record(sql, role, owner_connection, superuser_conne
         attacker.execute(sql)
 
 
-def test_words_are_erased_only_where_an_erasure_is_recorded_and_nothing_with_them():
-    record(Action.USER_ADDED, actor=None, after={"role": "MEMBER"}, words={"email": "grace@tests.example"})
-    record(Action.USER_ERASED, actor=None, subject=1)
-    with pytest.raises(ProgrammingError, match="permission denied"):
-        run("UPDATE users_adminaction SET words = NULL, salt = NULL, after = NULL WHERE action = 'user.added'")
-    run("UPDATE users_adminaction SET words = NULL, salt = NULL WHERE action = 'user.added'")
+def test_the_record_of_an_erasure_erases_the_words_that_it_names_and_nothing_else():
+    first, second = (
+        record(Action.USER_ADDED, actor=None, after={"role": "MEMBER"}, words={"email": "g@h.example"}) for _ in "ab"
+    )
+    record(Action.USER_ERASED, actor=None, subject=1, after={"words": [first.pk]})
 
-    row = AdminAction.objects.get(action=Action.USER_ADDED)
-    assert (row.words, row.salt, row.is_erased) == (None, None, True)
-    assert row.words_digest is not None
-    assert row.after == {"role": "MEMBER"}
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert (first.words, first.salt, first.is_erased) == (None, None, True)
+    assert (len(first.words_digest), first.after) == (32, {"role": "MEMBER"})
+    assert second.words == {"email": "g@h.example"}
+
+
+def test_an_erasure_that_is_recorded_lets_nobody_erase_other_words():
+    """Neither in its own transaction nor in one that began before: both could take any words, when that was enough."""
+    record(Action.USER_ADDED, actor=None, words={"email": "grace@tests.example"})
+    record(Action.USER_ERASED, actor=None, subject=1, after={"words": []})
+
+    with pytest.raises(ProgrammingError, match="permission denied"):
+        run("UPDATE users_adminaction SET words = NULL, salt = NULL WHERE action = 'user.added'")
+    # By a trigger of one's own neither, though the erasing is done by one.
+    run("CREATE TEMPORARY TABLE bait (x int)")
+    run(
+        "CREATE FUNCTION pg_temp.bite() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "UPDATE users_adminaction SET words = NULL, salt = NULL; RETURN NULL; END $$"
+    )
+    run("CREATE TRIGGER bite AFTER INSERT ON bait EXECUTE FUNCTION pg_temp.bite()")
+    with pytest.raises(ProgrammingError, match="permission denied"):
+        run("INSERT INTO bait VALUES (1)")
+    assert AdminAction.objects.get(action=Action.USER_ADDED).words == {"email": "grace@tests.example"}
+
+
+@pytest.mark.parametrize("role", ["owner", "superuser", "superuser as replica"])
+def test_not_even_an_owner_erases_other_words_beside_an_erasure(role, owner_connection, superuser_connection):
+    attacker = owner_connection if role == "owner" else superuser_connection
+    attacker.execute("INSERT INTO users_adminaction (action, words) VALUES ('user.added', '{}')")
+    attacker.execute("INSERT INTO users_adminaction (action, after) VALUES ('user.erased', '{\"words\": []}')")
+    if role == "superuser as replica":
+        attacker.execute("SET session_replication_role = replica")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="is refused"):
+        attacker.execute("UPDATE users_adminaction SET words = NULL, salt = NULL")
+
+
+@pytest.mark.parametrize("after", ["NULL", "'{}'", """'{"words": 7}'"""])
+def test_an_erasure_that_names_no_actions_is_not_recorded(after):
+    with pytest.raises(DatabaseError, match="names the actions"):
+        run(f"INSERT INTO users_adminaction (action, after) VALUES ('user.erased', {after})")
 
 
 def test_every_action_has_a_sentence_and_names_what_it_is_done_to():
