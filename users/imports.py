@@ -1,8 +1,9 @@
 """Bring your own people: a sheet is streamed into a temporary table, checked there, and applied as sets of rows.
 
 `people_line` has one row per person: `line`, `last_line`, `email`, a column per column of the sheet (null: nothing is said),
-`groups` and `products` as sorted arrays of lower-case names, `user_id` (null: a new user) and `differs`. `people_refusal` says
-which lines are refused and why; refused lines leave `people_line`. Both live until the end of the transaction.
+`groups` and `products` as sorted arrays of lower-case names, `user_id` (null: a new user), `differs` and `is_new`.
+`people_refusal` says which lines are refused and why; refused lines leave `people_line`. Both live until the end of the
+transaction.
 """
 
 import logging
@@ -86,6 +87,8 @@ class PeopleImport:
         if "role" in self.sheet.columns:
             grantable = [str(role) for role in grantable_roles(self.actor)]
             reason = _("%(actor)s may not give or take this role.") % {"actor": self.actor.email}
+            with connection.cursor() as cursor:
+                cursor.execute(LOCK_ROLES)
             self.refuse(FORBIDDEN_ROLES, [reason, grantable, grantable])
             self.refuse(LAST_SUPER_ADMIN, [_("No Super admin would be left.")])
 
@@ -127,6 +130,7 @@ class PeopleImport:
         with keeping_a_super_admin(), connection.cursor() as cursor:
             cursor.execute(ADD, {"now": now})
             added = cursor.rowcount
+            cursor.execute(RECORD_ROLES, {"action": Action.USER_ROLE_CHANGED.value, "actor": self.actor.pk})
             given = [column for column in PROFILE if column in self.sheet.columns]
             changed = 0
             if given:
@@ -138,7 +142,8 @@ class PeopleImport:
                 changed = cursor.rowcount
             if "groups" in self.sheet.columns:
                 for level in self._new_groups():
-                    cursor.execute(ADD_GROUPS, [[name for name, _above in level], [above for _name, above in level]])
+                    names, aboves = [name for name, _above in level], [above for _name, above in level]
+                    cursor.execute(ADD_GROUPS, [names, aboves, Action.GROUP_ADDED.value, self.actor.pk])
                 cursor.execute(LEAVE_GROUPS)
                 cursor.execute(JOIN_GROUPS)
         logger.info("users_imported", extra={"added": added, "actor": self.actor.pk})
@@ -304,7 +309,8 @@ TABLES = """
 DROP TABLE IF EXISTS pg_temp.people_line, pg_temp.people_refusal;
 CREATE TEMPORARY TABLE people_line (
     line int PRIMARY KEY, last_line int NOT NULL, email text, first_name text, last_name text, language text, time_zone text,
-    role text, groups text[], products text[], user_id int, differs boolean NOT NULL DEFAULT false
+    role text, groups text[], products text[], user_id int, differs boolean NOT NULL DEFAULT false,
+    is_new boolean NOT NULL DEFAULT false
 ) ON COMMIT DROP;
 CREATE TEMPORARY TABLE people_refusal (
     id int GENERATED ALWAYS AS IDENTITY, line int NOT NULL, last_line int NOT NULL, field text NOT NULL, reason text NOT NULL
@@ -317,6 +323,11 @@ FROM users_user u LEFT JOIN (
     WHERE m.user_id IN (SELECT user_id FROM people_line) GROUP BY m.user_id
 ) own ON own.user_id = u.id
 WHERE u.id = l.user_id AND ({difference})
+"""
+# The roles that are checked are those that are changed: nobody else gives these users another one in between.
+LOCK_ROLES = """
+SELECT FROM users_user u JOIN people_line l ON l.user_id = u.id WHERE l.differs AND l.role IS NOT NULL
+ORDER BY u.id FOR NO KEY UPDATE OF u
 """
 DUPLICATES = """
 SELECT line, last_line, 'email', replace(%s, '{line}', first::text) FROM (
@@ -341,12 +352,23 @@ WITH added AS (
            coalesce(time_zone, ''), coalesce(role, 'MEMBER'), true, %(now)s
     FROM people_line WHERE user_id IS NULL ORDER BY line
     RETURNING id, email
-) UPDATE people_line l SET user_id = added.id, differs = true FROM added WHERE added.email = l.email
+) UPDATE people_line l SET user_id = added.id, differs = true, is_new = true FROM added WHERE added.email = l.email
+"""
+RECORD_ROLES = """
+INSERT INTO users_adminaction (action, actor_id, subject_id, before, after)
+SELECT %(action)s, %(actor)s, u.id,
+       CASE WHEN NOT l.is_new THEN jsonb_build_object('role', u.role) END, jsonb_build_object('role', l.role)
+FROM people_line l JOIN users_user u ON u.id = l.user_id
+WHERE l.differs AND l.role <> CASE WHEN l.is_new THEN 'MEMBER' ELSE u.role END ORDER BY l.line
 """
 ADD_GROUPS = """
-INSERT INTO users_usergroup (name, parent_id)
-SELECT new.name, g.id FROM unnest(%s::text[], %s::text[]) AS new(name, above)
-LEFT JOIN users_usergroup g ON lower(g.name) = new.above
+WITH added AS (
+    INSERT INTO users_usergroup (name, parent_id)
+    SELECT new.name, g.id FROM unnest(%s::text[], %s::text[]) AS new(name, above)
+    LEFT JOIN users_usergroup g ON lower(g.name) = new.above
+    RETURNING id, name, parent_id
+) INSERT INTO users_adminaction (action, actor_id, subject_id, after)
+SELECT %s, %s, id, jsonb_build_object('name', name, 'parent', parent_id) FROM added ORDER BY id
 """
 LEAVE_GROUPS = """
 DELETE FROM users_groupmembership m USING people_line l, users_usergroup g

@@ -4,15 +4,19 @@ import io
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from notifications.models import Notification
 from products.models import AccessChange, BulkChange, Product, ProductAccess, Source
+from tests.database import Database
 from tests.factories import NOW, give, held_by, limit, make_group, make_user
-from users.models import GroupMembership, Role, User, UserGroup
+from users.imports import PeopleImport
+from users.models import Action, AdminAction, GroupMembership, Role, User, UserGroup
+from users.sheets import Sheet
 
 
 @pytest.fixture
@@ -285,6 +289,41 @@ def test_the_last_super_admin_stays_one(people: Any) -> None:
 def test_a_file_may_hand_the_role_over(people: Any) -> None:
     assert people("email,role", "boss@tests.example,Member", "ada@tests.example,Super admin")[2] == 0
     assert User.objects.get(role=Role.SUPER_ADMIN).email == "ada@tests.example"
+
+
+def test_who_got_which_role_is_on_record(people: Any, boss: User) -> None:
+    ada = make_user(email="ada@tests.example", role=Role.ADMIN)
+    make_user(email="alan@tests.example", role=Role.SUPPORT)
+    lines = ("ada@tests.example,Support", "alan@tests.example,Support", "emmy@tests.example,Super admin", "kurt@tests.example,")
+    people("email,role", *lines)
+
+    emmy = User.objects.get(email="emmy@tests.example")
+    told = AdminAction.objects.filter(action=Action.USER_ROLE_CHANGED).order_by("id")
+    assert list(told.values_list("actor", "subject_id", "before__role", "after__role")) == [
+        (boss.pk, ada.pk, Role.ADMIN, Role.SUPPORT),
+        (boss.pk, emmy.pk, None, Role.SUPER_ADMIN),
+    ]
+
+
+def test_a_role_that_is_checked_is_not_given_by_somebody_else_meanwhile(committed_db: Database, tmp_path: Path) -> None:
+    boss, ada = make_user(role=Role.SUPER_ADMIN), make_user(email="ada@tests.example")
+    path = tmp_path / "people.csv"
+    path.write_text("email,role\nada@tests.example,Manager\n")
+    with transaction.atomic(), psycopg.connect(committed_db.console) as other:
+        PeopleImport(Sheet.at(path), actor=boss).read()
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            other.execute("SELECT FROM users_user WHERE id = %s FOR NO KEY UPDATE NOWAIT", [ada.pk])
+
+
+def test_new_groups_are_on_record(people: Any, boss: User) -> None:
+    people("email,groups", "ada@tests.example,Sales / Benelux")
+
+    sales, benelux = (UserGroup.objects.get(name=name) for name in ("Sales", "Benelux"))
+    told = AdminAction.objects.filter(action=Action.GROUP_ADDED).order_by("id")
+    assert list(told.values_list("actor", "subject_id", "after__name", "after__parent")) == [
+        (boss.pk, sales.pk, "Sales", None),
+        (boss.pk, benelux.pk, "Benelux", sales.pk),
+    ]
 
 
 # Products and emails
