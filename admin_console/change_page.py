@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from django.utils.translation import gettext as _
 
 from notifications.models import OPEN, State
-from notifications.queries import fates_of, time_to_send
+from notifications.queries import fates_of, forecast
 from products.emails import CHANGE, ONBOARDING
 from products.models import AccessChange, BulkChange, BulkChangeSkip
 from products.queries import may_steer, moves, onboarding_fates, product_names, progress, skipped_by_reason, waits_for
@@ -141,7 +141,7 @@ class Outcome:
     @property
     def mails_take(self) -> float | None:
         """How many seconds about it takes to send all that wait, its emails among them; None when none of its waits."""
-        return time_to_send(0, now=self.now).total_seconds() if any(kind.waiting for kind in self.mails) else None
+        return forecast(0, now=self.now).takes.total_seconds() if any(kind.waiting for kind in self.mails) else None
 
     @property
     def sees_mails(self) -> bool:
@@ -153,8 +153,8 @@ class Outcome:
         """While it runs: how long sending takes all that waits and what is still to come, when it is more than a minute."""
         if not self.change.notify:
             return None
-        seconds = time_to_send(self.change.targets - self.change.reached, now=self.now).total_seconds()
-        return seconds if seconds > 60 else None
+        mails = forecast(self.change.targets - self.change.reached, now=self.now)
+        return mails.takes.total_seconds() if mails.is_long else None
 
     @cached_property
     def _moves(self) -> dict[int, tuple[int, int, int]]:

@@ -9,7 +9,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from notifications.queries import time_to_send
+from notifications.queries import Forecast, forecast
 from products.actions import ChangeRefused, Intent, check_intent
 from products.models import Mode, Product
 from products.previews import Preview, SeatNeed, compose, preview
@@ -101,11 +101,10 @@ class ProductChoice:
         return self._by_product(self.preview.onboarding_emails)
 
     @cached_property
-    def mails_take(self) -> float | None:
-        """In how many seconds about its emails are sent, after those that wait; None when it is at most a minute."""
+    def forecast(self) -> Forecast | None:
+        """How long its emails take, after those that wait; None when it owes none."""
         owed = self.preview.change_emails + sum(self.preview.onboarding_emails.values())
-        seconds = time_to_send(owed, now=self.now).total_seconds() if owed else 0
-        return seconds if seconds > 60 else None
+        return forecast(owed, now=self.now) if owed else None
 
     @property
     def seats_short(self) -> list[tuple[Product, SeatNeed]]:

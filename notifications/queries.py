@@ -77,13 +77,27 @@ def is_due(now: datetime) -> bool:
     return bool(waiting.values_list("id")[:1]) or Claim.objects.exists()
 
 
-def time_to_send(more: int, *, now: datetime) -> timedelta:
-    """Return about how long it takes until what waits is sent, and so many more after it.
+@dataclass(frozen=True)
+class Forecast:
+    """About how long it takes until what waits is sent, and some more after it."""
+
+    takes: timedelta
+    down_since: datetime | None  # set while the mail server does not answer: until it does, nothing is sent
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it is worth telling how long."""
+        return self.takes > timedelta(minutes=1)
+
+
+def forecast(more: int, *, now: datetime) -> Forecast:
+    """Return how long sending takes what waits and so many more.
 
     By the rate that is allowed, or else by how quickly the mail server took emails lately; what it may refuse is not known.
     """
     server = MailServer.objects.filter(id=1).first() or MailServer()
-    return timedelta(minutes=(_number_open() + more) / mail_server.expected_rate(server, now))
+    minutes = (_number_open() + more) / mail_server.expected_rate(server, now)
+    return Forecast(timedelta(minutes=minutes), server.down_since)
 
 
 def _number_open() -> int:
@@ -235,7 +249,7 @@ class Delivery:
 def delivery(now: datetime) -> Delivery:
     """Return how the emails go at `now`: what waits, at which rate, and for how long."""
     server = MailServer.objects.filter(id=1).first() or MailServer()
-    return Delivery(backlog=backlog(now), speed=server.speed, rest=time_to_send(0, now=now))
+    return Delivery(backlog=backlog(now), speed=server.speed, rest=forecast(0, now=now).takes)
 
 
 def letters_of(user: User) -> QuerySet[Notification]:

@@ -20,6 +20,7 @@ from admin_console.change_page import Outcome
 from admin_console.forms import UndoForm
 from admin_console.views.changes import see_other, visible_change
 from admin_console.views.errors import failed
+from notifications.queries import Forecast, forecast
 from products import actions
 from products.models import BulkChange, BulkChangeSkip
 from products.previews import SeatNeed
@@ -65,6 +66,11 @@ class Undo:
     def skipped(self) -> int:
         """How many are left alone."""
         return sum(users for _reason, users in self.left_alone)
+
+    @cached_property
+    def forecast(self) -> Forecast | None:
+        """How long its emails take, after those that wait; None when it owes none."""
+        return forecast(self.preview.change_emails, now=now()) if self.preview.change_emails else None
 
     @property
     def seats_short(self) -> Sequence[tuple[str, SeatNeed]]:

@@ -10,7 +10,7 @@ from django.test import Client
 from django.utils.timezone import now
 
 from notifications import customising, people
-from notifications.models import MailIdentity, Notification, State, Suppression, Wording
+from notifications.models import MailIdentity, MailServer, Notification, State, Suppression, Wording
 from products.models import BulkChange
 from tests.console.test_notifications import owed, shown
 from tests.factories import NOW, change, give, ids, make_group, make_user
@@ -228,6 +228,28 @@ def test_a_manager_sees_how_many_and_no_way_to_them(client: Client, grace: User)
 
     assert "Change emails 1 owed 1 waiting" in shown(page)
     assert "/notifications/" not in page.content.decode()
+
+
+def test_before_a_change_or_its_undo_it_is_said_that_the_mail_server_does_not_answer(
+    client: Client, ada: User, grace: User, settings: Any
+) -> None:
+    settings.EMAIL_RATE = 1
+    server = MailServer.objects.create(down_since=now() - timedelta(minutes=7))
+    made = change(ada, [grace, make_user(), make_user()], "rescue", notify=False, now=now())
+    posted = {"key": uuid.uuid4(), "mode": "REPLACE", "shown": "REPLACE", "product": ids("meeting"), "expected": 1}
+
+    def previews(query: str = "?notify=on") -> list[str]:
+        dialog = client.post("/users/products/preview/", {**posted, "user": [grace.pk]}, headers={"HX-Request": "true"})
+        of_undo = {"HX-Request": "true", "HX-Target": "undo-preview"}
+        return [shown(dialog), shown(client.get(f"/changes/{made.pk}/undo/{query}", headers=of_undo))]
+
+    down = "The mail server stopped answering 7 minutes ago. It is tried at least once a minute, and all of them are sent"
+    for told, minutes in zip(previews(), (2, 3), strict=True):  # of the first, an onboarding email too
+        assert down in told
+        assert f"Sending them takes about {minutes} min." in told
+    assert down not in previews("")[1]
+    MailServer.objects.filter(pk=server.pk).update(down_since=None)
+    assert not any("stopped answering" in told for told in previews())
 
 
 def test_how_long_the_emails_take_is_told_before_and_while_it_runs(client: Client, ada: User, grace: User, settings: Any) -> None:

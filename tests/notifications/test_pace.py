@@ -114,13 +114,13 @@ class TestForecast:
         settings.EMAIL_RATE = 60
         owe(*make_users(30))
 
-        assert queries.time_to_send(90, now=NOW) == 2 * MINUTE
-        assert queries.time_to_send(0, now=NOW) == MINUTE / 2
+        assert queries.forecast(90, now=NOW).takes == 2 * MINUTE
+        assert queries.forecast(0, now=NOW).takes == MINUTE / 2
 
     def test_without_a_limit_it_goes_by_how_quick_the_server_was_lately(self, smtp_script: ScriptedServer) -> None:
         MailServer.objects.create(speed=120)
 
-        assert queries.time_to_send(240, now=NOW) == 2 * MINUTE
+        assert queries.forecast(240, now=NOW).takes == 2 * MINUTE
 
     def test_the_speed_of_a_sender_is_remembered(self, smtp_script: ScriptedServer) -> None:
         owe(*make_users(60))
