@@ -31,7 +31,7 @@ def planned(plan: Mapping[str, str], *, longest: str = LONGEST) -> Iterator[None
     """Ask the questions inside with these settings, for no longer than that each; write nothing. Raises TookTooLong."""
     settings = {**plan, "statement_timeout": longest}
     try:
-        with transaction.atomic(), connection.cursor() as cursor:
+        with transaction.atomic(), connection.wrap_database_errors, connection.cursor() as cursor:  # COPY's own are not wrapped
             calls = ", ".join("set_config(%s, %s, true)" for _name in settings)
             cursor.execute(f"SELECT {calls}", [word for pair in settings.items() for word in pair])
             yield

@@ -1,13 +1,14 @@
 """What was held when: what one user held at a moment and why, and who held a product; gained and lost between two moments."""
 
-from django.db import transaction
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils.timezone import now
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from admin_console.access import Request, requires
 from admin_console.as_of_page import Moments, ProductAsOf, UserAsOf, file_name
+from admin_console.views.errors import failed
 from products import asof
 from products.models import Product
 from users.models import Action, Capability
@@ -41,19 +42,19 @@ def product_as_of(request: Request, product_id: int) -> HttpResponse:
 
 @require_GET
 @requires(Capability.VIEW_USERS)
-def export_product_as_of(request: Request, product_id: int) -> StreamingHttpResponse:
+def export_product_as_of(request: Request, product_id: int) -> HttpResponseBase:
     """Send all of them as CSV, in pieces."""
     page = _page(request, product_id)
     question = page.question
+    try:
+        pieces = asof.users_as_csv(question)
+    except TookTooLong:
+        text = _("Finding this takes too long at the moment. Please try again, or ask for a later moment.")
+        return failed(request, 503, _("That took too long"), text)
     asked = {"what": question.what, "since": question.since.isoformat(), "until": question.until and question.until.isoformat()}
-    with transaction.atomic():
-        record(
-            Action.EVIDENCE_EXPORTED,
-            actor=request.user,
-            subject=question.product.pk,
-            after={"product": question.product.pk, **asked},
-        )
-    response = StreamingHttpResponse(asof.users_as_csv(question), content_type="text/csv; charset=utf-8")
+    after = {"product": question.product.pk, **asked}
+    record(Action.EVIDENCE_EXPORTED, actor=request.user, subject=question.product.pk, after=after)
+    response = StreamingHttpResponse(pieces, content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{file_name(page)}"'
     return response
 

@@ -186,6 +186,18 @@ def test_the_users_are_paged_counted_and_exported(client: Client, admin: User, m
     assert all(person.name in told for person in people)
 
 
+def test_an_export_that_takes_too_long_is_a_sentence_and_not_half_a_file(
+    client: Client, admin: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("products.asof.LONGEST", "1ms")
+    monkeypatch.setattr("products.asof.HOLDING", "pg_sleep(0.01) IS NULL")
+    response = client.get(f"/products/{ids('meeting')[0]}/as-of.csv")
+
+    assert response.status_code == 503
+    assert "Finding this takes too long at the moment" in response.content.decode()
+    assert not AdminAction.objects.filter(action=Action.EVIDENCE_EXPORTED).exists()
+
+
 def test_an_export_is_recorded(client: Client, admin: User) -> None:
     client.get(f"/products/{ids('meeting')[0]}/as-of.csv", {"at": "2026-01-01", "zone": "UTC"})
 
