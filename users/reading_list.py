@@ -51,7 +51,9 @@ class ReadingList(ChangeList):
         found = self._found(request, place, backwards=backwards)
         page, more = found[:PAGE_SIZE], len(found) > PAGE_SIZE
         ahead = self.looked_as_far_as or (page[-1].pk if more else None)
-        behind = None if place is None else page[0].pk if page else mark
+        # Before a page without rows comes what was looked at up to the mark, the row there included.
+        edge = (1 if backwards else -1) if self._is_by_id(request) else 0
+        behind = None if place is None or mark is None else page[0].pk if page else mark + edge
         previous, following = (ahead, behind) if backwards else (behind, ahead)
         self.previous_page = self.get_query_string({BEFORE: previous}) if previous is not None else ""
         self.next_page = self.get_query_string({AFTER: following}) if following is not None else ""

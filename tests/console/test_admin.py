@@ -572,11 +572,14 @@ def test_a_list_that_takes_too_long_asks_to_narrow_it_down(client: Client, reade
     assert "Please narrow it down" in text_of(response)
 
 
+@pytest.mark.parametrize("earlier", [0, 1])  # rows, so that a row is at the edge of what was looked at, or is not
 def test_a_list_without_the_time_to_look_at_all_rows_says_how_far_it_looked_and_leads_on(
-    client: Client, reader: User, monkeypatch: pytest.MonkeyPatch
+    client: Client, reader: User, monkeypatch: pytest.MonkeyPatch, earlier: int
 ) -> None:
     monkeypatch.setattr("users.reading_list.ENOUGH", 0)
     monkeypatch.setattr("products.stretches.UNKNOWN", 2)
+    for number in range(earlier):
+        give(make_user(f"Earlier {number}"), "meeting")
     people = [give(make_user(f"Person {number}"), "rescue" if number in (1, 6) else "meeting") for number in range(9)]
     rare = {"granted": ids("rescue")[0]}
 
