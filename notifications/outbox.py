@@ -14,8 +14,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+from weakref import WeakSet
 
+import psycopg
 from django.db import InterfaceError, OperationalError, connection, transaction
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn
 
 from notifications.emails import KINDS, Letter
 from notifications.models import Claim, Notification, State
@@ -51,7 +55,7 @@ class Batch:
     _unrecorded: dict[int, Fate] = field(default_factory=dict)
     _is_plain: bool = True  # nothing but SENT is unrecorded
     _recorded_at: float = field(default_factory=time.monotonic)
-    _notes: Any = None  # a cursor for `intend`
+    _session: Any = None  # libpq's own, for `intend`
 
     def prepare(self, letters: Mapping[int, Letter]) -> None:
         """Record what has a fate already, and what is to be sent: to whom, under which subject and Message-ID."""
@@ -62,17 +66,17 @@ class Batch:
         with connection.cursor() as cursor:
             # Until the batch is settled no commit waits for the disk: the end of any process of ours loses nothing by that.
             cursor.execute("SET synchronous_commit = off")
-        # Not Django's own cursor: it would have the one statement that there is for each email parsed and planned each time.
-        self._notes = connection.connection.cursor()
+        self._session = _prepared(connection.connection)
 
     def intend(self, notification: Notification) -> bool:
         """Record that the content of this email goes out now, after all fates so far; return False when the claim is lost."""
         # All before this one count as accepted, so any other fate is recorded first.
         if not self._is_plain or time.monotonic() - self._recorded_at > TELL_EVERY:
             self._record()
-        with connection.wrap_database_errors:
-            self._notes.execute(_INTEND, (notification.id, self.claim), prepare=True)
-        self.sending = notification if self._notes.rowcount else None
+        noted = self._session.exec_prepared(_NOTE, [b"%d" % notification.id, b"%d" % self.claim])
+        if noted.status != ExecStatus.COMMAND_OK:
+            raise OperationalError(noted.get_error_message())
+        self.sending = notification if noted.command_tuples else None
         return self.sending is not None
 
     def decide(self, notification: Notification, fate: Fate) -> None:
@@ -227,6 +231,25 @@ def _gather(batch: Batch) -> None:
     share_fate(batch.leads)
 
 
+def _prepared(session: psycopg.Connection) -> PGconn:
+    """Return libpq's connection of a database session that has the note prepared.
+
+    There is one for each email. Django's cursor writes its parameters into the text, so the server parses and plans each of them;
+    psycopg's own takes three times as much of the client's time.
+    """
+    if session not in _knowing:
+        prepared = session.pgconn.prepare(_NOTE, _INTEND)
+        if prepared.status != ExecStatus.COMMAND_OK:
+            raise OperationalError(prepared.get_error_message())
+        _knowing.add(session)
+    return session.pgconn
+
+
+_NOTE = b"notifications_intend"
+_INTEND = b"UPDATE notifications_claim SET sending = $1 WHERE id = $2"
+_knowing = WeakSet[psycopg.Connection]()  # sessions that have it prepared
+
+
 def _description(letter: Letter) -> dict[str, object]:
     return {
         "to_address": letter.to,
@@ -276,7 +299,6 @@ UPDATE notifications_notification n SET
 FROM notifications_notification l
 WHERE l.id = ANY(%s) AND n.user_id = l.user_id AND n.kind = l.kind AND n.told_by_id = l.id
 """
-_INTEND = "UPDATE notifications_claim SET sending = %s WHERE id = %s"
 _WRITE = """
 UPDATE notifications_notification n SET
     state = f.state,
