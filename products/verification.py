@@ -12,6 +12,7 @@ from typing import Any
 from django.db import connection
 from django.db.models import TextChoices
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from products.checkpoints import Signed
 from products.models import Chain, HistoryBlock
@@ -25,9 +26,9 @@ NAMED = 10_000  # rows of one block, at the most
 class Kind(TextChoices):
     """What is wrong."""
 
-    CHANGED = "CHANGED", _("changed")
-    MISSING = "MISSING", _("missing")
-    ADDED = "ADDED", _("added")
+    CHANGED = "CHANGED", pgettext_lazy("a row", "changed")
+    MISSING = "MISSING", pgettext_lazy("a row", "missing")
+    ADDED = "ADDED", pgettext_lazy("a row", "added")
     BLOCK = "BLOCK", _("the block itself was changed")
     LINK = "LINK", _("a block before it is missing or was changed")
     CUT_OFF = "CUT_OFF", _("a signed checkpoint tells of it, and it is not there")
