@@ -16,6 +16,8 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import resolve_url
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
 from django_htmx.http import HttpResponseClientRedirect
@@ -114,13 +116,13 @@ class SignInAdapter(DefaultAccountAdapter):
 
     def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
         # Strict for one address from one place only: else anybody could keep anybody out.
-        return f"{super()._get_login_attempts_cache_key(request, **credentials)}:{self.get_client_ip(request)}"
+        return _unguessable(f"{super()._get_login_attempts_cache_key(request, **credentials)}:{self.get_client_ip(request)}")
 
     def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
         """Refuse too many attempts: from one place, on one account from one place, and on one account from anywhere."""
         super().pre_authenticate(request, **credentials)
         account = str(credentials.get("email", "")).lower()
-        if not ratelimit.consume(request, app="allauth.account", action="login_failed_anywhere", key=account):
+        if not ratelimit.consume(request, app="allauth.account", action="login_failed_anywhere", key=_unguessable(account)):
             raise self.validation_error("too_many_login_attempts")
 
     def send_password_reset_mail(self, user: Any, email: str, context: dict[str, Any]) -> None:
@@ -136,6 +138,11 @@ class SignInAdapter(DefaultAccountAdapter):
 
     def add_message(self, *args: Any, **kwargs: Any) -> None:
         """Say nothing: that one signed in or out shows."""
+
+
+def _unguessable(account: str) -> str:
+    """Return a name for an account from which nobody finds the account by trying: attempts are counted under it."""
+    return salted_hmac("admin_console.attempts", account, algorithm="sha256").hexdigest()
 
 
 def _guarded(view: View, access: str, guard: Callable[[HttpRequest], HttpResponse | None]) -> View:
@@ -183,4 +190,6 @@ def page_before(request: HttpRequest) -> str:
         before = urlsplit(request.headers.get("Referer", ""))
     except ValueError:
         return resolve_url("home")
-    return before._replace(scheme="", netloc="").geturl() if before.netloc == request.get_host() else resolve_url("home")
+    page = before._replace(scheme="", netloc="").geturl()
+    is_ours = before.netloc == request.get_host() and url_has_allowed_host_and_scheme(page, allowed_hosts=None)
+    return page if is_ours else resolve_url("home")

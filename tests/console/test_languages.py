@@ -153,7 +153,9 @@ class TestChoosing:
         assert response["Location"] == f"{SIGN_IN}?next=/me/"
         assert spoken(client, **{"Accept-Language": "fr"}) == "de"
 
-    @pytest.mark.parametrize("before", ["https://elsewhere.example/users/", "", "http://["])
+    @pytest.mark.parametrize(
+        "before", ["https://elsewhere.example/users/", "", "http://[", "http://testserver//elsewhere.example/users/"]
+    )
     def test_from_elsewhere_it_leads_home(self, client: Client, before: str) -> None:
         assert client.post("/language/", {"language": "de"}, headers={"Referer": before})["Location"] == "/"
 
