@@ -13,7 +13,7 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 
 from notifications.actions import queue_message
-from notifications.emails import KINDS, Kind, Message, compose
+from notifications.emails import KINDS, Kind, Message, UnsendableError, compose, deliverable
 from notifications.markup import check_blocks, harmless
 from notifications.models import MailIdentity, ReplyTo, Wording
 from notifications.placeholders import Mistake, check, cut, one_line
@@ -25,6 +25,7 @@ from users.record import record
 MOST_SUBJECT, MOST_BODY, MOST_LOGO = 200, 30_000, 32_000  # characters, characters, bytes
 LOGO_SIZE = 1200, 480
 _PNG = b"\x89PNG\r\n\x1a\n"
+_ADDRESSES = ("sender_address", "reply_address")
 
 
 class Refused(Exception):
@@ -116,6 +117,9 @@ def save_identity(*, actor: User, now: datetime, **chosen: Any) -> MailIdentity:
     made.pk, made.made_by, made.made_at, made.accent = None, actor, now, made.accent.lower()
     if mistakes := dict(_mistakes_of(made)):
         raise Refused(mistakes)
+    for name in _ADDRESSES:  # kept as a header holds them
+        address = getattr(made, name)
+        setattr(made, name, deliverable(address) if address else "")
     with transaction.atomic():
         made.save(force_insert=True)
         told = {name: value for name, value in chosen.items() if name in ("reply_to", "names_actor", "accent")}
@@ -167,11 +171,12 @@ def _require(actor: User) -> None:
 
 def _mistakes_of(made: MailIdentity) -> Iterator[tuple[str, str]]:
     """Yield (field, what is wrong) of an identity."""
-    for field in ("sender_address", "reply_address"):
+    for field in _ADDRESSES:
         if address := getattr(made, field):
             try:
                 validate_email(address)
-            except ValidationError:
+                deliverable(address)
+            except (ValidationError, UnsendableError):
                 yield field, _("“%(email)s” is not an email.") % {"email": address[:80]}
     if made.reply_to == ReplyTo.ADDRESS and not made.reply_address:
         yield "reply_address", _("An address is needed for the replies.")

@@ -1,9 +1,8 @@
 """The HTML that a person writes for an email: made harmless, dressed for mail programs, and told as text."""
 
 import re
-from html import unescape
+from html import escape, unescape
 from html.parser import HTMLParser
-from urllib.parse import urlsplit
 
 import nh3
 from django.utils.translation import gettext as _
@@ -25,6 +24,8 @@ LOOKS = {
     "hr": {"style": "margin:24px 0;border:0;border-top:1px solid #d9dee6;"},
 }
 _LINK = re.compile(r'<a href="([^"]*)"([^>]*)>(.*?)</a>', re.DOTALL)
+# As browsers read it, not as the standard has it: slashes of either kind, as many as there are.
+_HOST = re.compile(r"\s*https?:[/\\]*(?:[^/\\?#]*@)?(\[[^]]*\]|[^/\\?#:]*)", re.IGNORECASE)
 
 
 def harmless(html: str) -> str:
@@ -88,10 +89,12 @@ def _alone(html: str, blocks: list[str], instead: str) -> str:
 
 
 def _with_host(link: re.Match[str]) -> str:
-    host = urlsplit(unescape(link[1])).hostname or ""
-    shown = re.sub("<[^>]*>", "", link[3])
-    told = link[3] if host in shown else f"{link[3]} ({host})"
-    return f'<a href="{link[1]}"{link[2]}>{told}</a>'
+    """Return a link that shows the host it leads to, unless its words do: the whole host, not as a part of another one."""
+    leads_to = _HOST.match(re.sub(r"[\t\r\n]", "", unescape(link[1])))
+    host = escape(leads_to[1].lower()) if leads_to else ""
+    shown = re.sub("<[^>]*>", "", link[3]).lower()
+    is_told = not host or re.search(rf"(?<![\w.-]){re.escape(host)}(?![\w-]|\.\w)", shown)
+    return f'<a href="{link[1]}"{link[2]}>{link[3] if is_told else f"{link[3]} ({host})"}</a>'
 
 
 class _Teller(HTMLParser):

@@ -116,8 +116,11 @@ class TestWords:
             save(sue, subject="Late", after=0)
 
     @pytest.mark.parametrize("write", ["UPDATE notifications_wording SET subject = 'x'", "DELETE FROM notifications_wording"])
-    def test_a_version_is_never_changed(self, sue: User, owner_connection: Any, write: str) -> None:
-        save(sue)
+    def test_a_version_is_never_changed(self, owner_connection: Any, write: str) -> None:
+        owner_connection.execute(
+            "INSERT INTO notifications_wording (kind, variant, language, number, subject, html, text, made_by_id, made_at) "
+            "VALUES ('CHANGE', '', 'en', 1, 'Old', '<p>Old</p>', '', 1, now())"
+        )
 
         with pytest.raises(Exception, match="is refused"):
             owner_connection.execute(write)
@@ -178,6 +181,26 @@ class TestHtml:
         assert ">Help (help.example)</a>" in html
         assert dressed('<a href="https://help.example/">help.example</a>', accent="#000000", blocks=[]).count("help.example") == 2
 
+    @pytest.mark.parametrize(
+        "address",
+        [
+            r"https://evil.example\@help.example/",
+            "https:evil.example",
+            "https:///evil.example/",
+            r"http:\\help.example@EVIL.example",
+            "https://evil.example?help.example",
+        ],
+    )
+    def test_it_is_the_host_that_a_browser_would_go_to(self, address: str) -> None:
+        assert "(evil.example)</a>" in dressed(f'<a href="{address}">help.example</a>', accent="#000000", blocks=[])
+
+    def test_a_host_within_another_one_is_not_shown(self) -> None:
+        links = '<a href="https://evil.ex/">https://evil.example/</a>, <a href="mailto:a@b.example">us</a>'
+        html = dressed(links, accent="#000000", blocks=[])
+
+        assert "https://evil.example/ (evil.ex)</a>" in html
+        assert ">us</a>" in html
+
     def test_it_is_told_as_text(self) -> None:
         html = "<h2>Title</h2><p>One<br>two &amp; <strong>three</strong></p><ul><li>a</li><li>b</li></ul><ol><li>c</li></ol>"
         link = (
@@ -225,6 +248,15 @@ class TestIdentity:
         assert received.message["Reply-To"] == replies
         assert ("Nobody reads replies to it." in received.text) is (replies is None)
 
+    def test_addresses_of_any_domain_are_written_as_mail_servers_take_them(self, sue: User, smtp_script: ScriptedServer) -> None:
+        chosen = {"sender_address": "it@höpper.example", "reply_to": ReplyTo.ADDRESS, "reply_address": "help@höpper.example"}
+        customising.save_identity(actor=sue, now=NOW, **chosen)
+
+        received = changed(smtp_script, give(make_user(), "meeting"), "rescue")
+
+        assert received.message["From"].addresses[0].addr_spec == "it@xn--hpper-jua.example"
+        assert received.message["Reply-To"] == "help@xn--hpper-jua.example"
+
     @pytest.mark.parametrize("names", [True, False])
     def test_who_acted_is_named_when_it_wishes(self, sue: User, smtp_script: ScriptedServer, names: bool) -> None:
         customising.save_identity(actor=sue, now=NOW, names_actor=names)
@@ -241,6 +273,7 @@ class TestIdentity:
             ({"accent": "red"}, "accent"),
             ({"accent": "#fff;background:url(x)"}, "accent"),
             ({"sender_address": "a@b\r\nBcc: c@d.example"}, "sender_address"),
+            ({"sender_address": "a@b.invalid"}, "sender_address"),
             ({"reply_to": ReplyTo.ADDRESS}, "reply_address"),
             ({"logo": b"<svg onload=x>"}, "logo"),
             ({"logo": PNG + b"x" * 32_000}, "logo"),
