@@ -22,6 +22,14 @@ CATALOGUES = sorted((ROOT / "locale").glob("*/LC_MESSAGES/django.po"))
 SPOKEN = {code for code, _name in settings.LANGUAGES}
 
 
+# What a language does not write. In French a narrow no-break space stands before ; : ? ! and inside of « ».
+FOREIGN = {
+    "fr": r"[^\u202f][;?!»]|[^\u202f\d]:|«[^\u202f]|[“”'\"]",
+    "de": r"[”«»\"]|“[^„]*“",
+    "es": r"^[^¿]*\?|^[^¡]*!",
+}
+
+
 @cache
 def wanted() -> list[Message]:
     return messages()
@@ -70,6 +78,13 @@ class TestCatalogue:
         forms = int(re.findall(r"nplurals=(\d)", catalogue.metadata["Plural-Forms"])[0])
 
         assert {len(entry.msgstr_plural) for entry in catalogue if entry.msgid_plural} <= {forms}
+
+    def test_it_is_punctuated_as_the_language_is(self, path: Path) -> None:
+        foreign = FOREIGN.get(path.parts[-3], r"[„«»\"]")
+
+        assert [
+            text for entry in polib.pofile(str(path)) if not entry.obsolete for text in texts(entry) if re.search(foreign, text)
+        ] == []
 
     def test_the_compiled_catalogue_is_not_stale(self, path: Path) -> None:
         with path.with_suffix(".mo").open("rb") as file:
