@@ -140,7 +140,7 @@ def order_of(
         statuses &= {Status.SUSPENDED}
     match column:
         case "email":
-            return Order((Stretch("", by=("email", "id")),), descending, "text", key="email")
+            return _of_texts("email", wanted, descending)
         case "group":
             return _by_group(wanted, groups, descending, ungrouped)
         case "role":
@@ -165,10 +165,7 @@ def order_of(
             never = Case(When(last_seen=None, then=0), default=1, output_field=IntegerField())
             return Order(_by_last_seen(statuses, now), descending, "time", never, "last_seen__at")
         case _:
-            # Names go with languages: without this all who speak one might be far behind.
-            where, params = ("language = %s", wanted.language) if len(wanted.language) == 1 else ("true", ())
-            people = Stretch("", by=("name_key", "id"), where=where, params=params)
-            return Order((people,), descending, "text", key="name_key")
+            return _of_texts("name_key", wanted, descending)
 
 
 @dataclass(frozen=True)
@@ -250,6 +247,12 @@ def _are_rare(found: Found, limit: int) -> bool:
     """Return whether a walk had to go further than it may, as far as can be told; of one filter most values are common."""
     asked = found.wanted.as_dict()
     return bool(asked.keys() & {"product"} or len(asked) > 1) and found.share * FAR_BY_ID < limit
+
+
+def _of_texts(key: str, wanted: UserFilter, descending: bool) -> Order:
+    """Return the order by names or addresses. They go with languages: all who speak one might be far behind the others."""
+    where, params = ("language = %s", wanted.language) if len(wanted.language) == 1 else ("true", ())
+    return Order((Stretch("", by=(key, "id"), where=where, params=params),), descending, "text", key=key)
 
 
 def _holding(number: int) -> Stretch:

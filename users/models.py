@@ -138,6 +138,7 @@ class User(AbstractBaseUser):
             models.Index(fields=["name_key", "id"], name="users_by_name"),
             models.Index(fields=["role", "id"], condition=~Q(role=Role.MEMBER), name="users_beyond_members"),
             models.Index(fields=["language", "name_key", "id"], include=["role"], name="users_by_language"),
+            models.Index(fields=["language", "email", "id"], name="users_by_language_and_email"),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(email=Lower("email")), name="user_email_is_lowercase"),
