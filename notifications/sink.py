@@ -1,17 +1,18 @@
 """The built-in mail sink: an SMTP server that delivers nothing and stores everything, for the page Test inbox.
 
-It knows as much of SMTP as a client needs who sends plain messages, and reads a message whole instead of line by line.
+It knows as much of SMTP as a client needs who sends plain messages. Each client has a thread and a database session; a message is
+read whole instead of line by line, and acknowledged once it is committed.
 """
 
-import asyncio
 import contextlib
 import logging
 import re
 import signal
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import socketserver
+import threading
+from collections.abc import Callable
 
+import psycopg
 from django.db import DatabaseError, connection
 
 from notifications.emails import KINDS
@@ -32,19 +33,16 @@ REPLIES = {
 }
 
 
-async def serve(host: str, port: int, ready: Callable[[int], None]) -> None:
+def serve(host: str, port: int, ready: Callable[[int], None]) -> None:
     """Receive messages until SIGTERM or SIGINT; `ready` is called with the port as soon as it is open."""
-    loop, stopped, sink = asyncio.get_running_loop(), asyncio.Event(), Sink()
+    stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    storing = asyncio.create_task(sink.store())
-    server = await asyncio.start_server(sink.converse, host, port, limit=LARGEST)
-    ready(server.sockets[0].getsockname()[1])
-    await stopped.wait()
-    server.close()
-    storing.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await storing
+        signal.signal(number, lambda *_: stopped.set())
+    with _Server((host, port), _Conversation) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        ready(server.server_address[1])
+        stopped.wait()
+        server.shutdown()
 
 
 def is_confidential(content: bytes) -> bool:
@@ -54,30 +52,23 @@ def is_confidential(content: bytes) -> bool:
     return kind is not None and kind.lets_in
 
 
-@dataclass(frozen=True)
-class Arrived:
-    """A message as it was received."""
-
-    sender: str
-    recipients: list[str]
-    content: bytes
+class _Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = daemon_threads = True
+    request_queue_size = 100
 
 
-class Sink:
-    """Takes messages and stores them: one is acknowledged once it is committed; those that arrive meanwhile go together."""
+class _Conversation(socketserver.BaseRequestHandler):
+    """Talks to a client until it leaves, and stores what it sends."""
 
-    def __init__(self) -> None:
-        self._arrived = asyncio.Event()
-        self._waiting: list[tuple[Arrived, asyncio.Future[bytes]]] = []
-        self._database = ThreadPoolExecutor(1)  # Django's connections belong to a thread
-        self._until_trim = 0
+    def setup(self) -> None:
+        self._unread, self._unsaid, self._until_trim = b"", b"", 0
 
-    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Talk to a client until it leaves."""
+    def handle(self) -> None:
+        self._say(b"220 mail-sink")
         sender, recipients, verb = "", list[str](), b""
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
-            writer.write(b"220 mail-sink\r\n")
-            while verb != b"QUIT" and (line := await reader.readline()):
+        with contextlib.suppress(OSError, EOFError):
+            while verb != b"QUIT":
+                line = self._next(b"\n")
                 verb = line[:4].upper()
                 reply = REPLIES.get(verb, b"502 5.5.1 That is not understood here")
                 if verb in (b"MAIL", b"RCPT"):
@@ -87,60 +78,56 @@ class Sink:
                 elif verb == b"DATA":
                     reply = b"503 5.5.1 For whom?"
                     if recipients:
-                        writer.write(b"354 Go on\r\n")
-                        reply = await self._receive(Arrived(sender, recipients, await _content(reader)))
-                        recipients = []
-                writer.write(reply + b"\r\n")
-        writer.close()
+                        self._say(b"354 Go on")
+                        reply, recipients = self._store(sender, recipients, self._content()), []
+                self._say(reply)
+            self.request.sendall(self._unsaid)
 
-    async def store(self) -> None:
-        """Store what arrives, for ever."""
-        while True:
-            await self._arrived.wait()
-            self._arrived.clear()
-            batch, self._waiting = self._waiting, []
-            loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(self._database, self._insert, [message for message, _reply in batch])
-            for _message, reply in batch:
-                if not reply.done():  # Its sender may be gone.
-                    reply.set_result(answer)
+    def finish(self) -> None:
+        connection.close()
 
-    async def _receive(self, message: Arrived) -> bytes:
-        reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._waiting.append((message, reply))
-        self._arrived.set()
-        return await reply
+    def _content(self) -> bytes:
+        """Return the message that is coming, without what its transport added."""
+        self._unread = b"\r\n" + self._unread  # An empty one ends with its first line.
+        return self._next(b"\r\n.\r\n").replace(b"\r\n..", b"\r\n.")[2:] + b"\r\n"
 
-    def _insert(self, messages: Sequence[Arrived]) -> bytes:
-        rows = [(m.sender, m.recipients, m.content, is_confidential(m.content)) for m in messages]
+    def _next(self, end: bytes) -> bytes:
+        """Return what comes until `end`; before waiting for it, say what is to be said. Raises EOFError."""
+        while (length := self._unread.find(end)) < 0:
+            if self._unsaid:
+                self.request.sendall(self._unsaid)
+                self._unsaid = b""
+            more = self.request.recv(65_536)
+            if not more or len(self._unread) > LARGEST:
+                raise EOFError
+            self._unread += more
+        found, self._unread = self._unread[:length], self._unread[length + len(end) :]
+        return found
+
+    def _say(self, reply: bytes) -> None:
+        self._unsaid += reply + b"\r\n"
+
+    def _store(self, sender: str, recipients: list[str], content: bytes) -> bytes:
+        """Store a message, and return the reply to it."""
         try:
             if connection.connection is None:
                 with connection.cursor() as cursor:
                     # The machine's own end may lose the last half second; that of this process nothing.
                     cursor.execute("SET synchronous_commit = off")
-            with connection.wrap_database_errors, connection.connection.cursor() as cursor:
-                # Not Django's own cursor, which would write the contents into the text of the statement.
-                cursor.executemany(_STORE, rows)
-            self._until_trim -= len(rows)
-            if self._until_trim <= 0:
+            with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
+                # Not Django's own cursor, which would write the content into the text of the statement.
+                cursor.execute(_STORE, (sender, recipients, content, is_confidential(content)), prepare=True)
+            self._until_trim -= 1
+            if self._until_trim < 0:
                 self._until_trim = SinkMessage.KEPT // 10
                 with connection.cursor() as cursor:
                     cursor.execute(_TRIM, [SinkMessage.KEPT])
         except Exception as error:  # whatever it is, the next messages are to be stored
             connection.close()
-            logger.warning("messages are not stored: %s", error, exc_info=not isinstance(error, DatabaseError))
-            return b"451 4.3.0 The messages cannot be stored now, try again later"
+            logger.warning("a message is not stored: %s", error, exc_info=not isinstance(error, DatabaseError))
+            return b"451 4.3.0 The message cannot be stored now, try again later"
         return b"250 2.0.0 Stored"
 
 
 _STORE = "INSERT INTO notifications_sinkmessage (sender, recipients, raw, confidential) VALUES (%s, %s, %b, %s)"
 _TRIM = "DELETE FROM notifications_sinkmessage WHERE id <= (SELECT max(id) FROM notifications_sinkmessage) - %s"
-
-
-async def _content(reader: asyncio.StreamReader) -> bytes:
-    """Return the message that is coming, without what its transport added."""
-    content = b""
-    while content != b".\r\n" and not content.endswith(b"\r\n.\r\n"):
-        content += await reader.readuntil(b".\r\n")
-    content = content[:-3].replace(b"\r\n..", b"\r\n.")
-    return content[1:] if content.startswith(b"..") else content

@@ -1,6 +1,5 @@
 """The built-in mail sink: while no EMAIL_HOST is given it is the mail server, and the page Test inbox shows what it receives."""
 
-import asyncio
 from argparse import ArgumentParser
 from typing import Any
 
@@ -25,4 +24,4 @@ class Command(BaseCommand):
             self.stdout.flush()
             say_ready()
 
-        asyncio.run(sink.serve(host, port, ready))
+        sink.serve(host, port, ready)
