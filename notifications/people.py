@@ -1,5 +1,6 @@
 """What is done to people and told to them by email: they are invited, or given another role."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from django.db import transaction
@@ -9,7 +10,7 @@ from notifications.actions import queue, queue_message
 from notifications.emails import ACCOUNT, KINDS, LinkFacts, compose, language_of
 from notifications.wordings import identity
 from users import actions, invitations
-from users.models import AdminAction, User
+from users.models import AdminAction, User, UserGroup
 
 INVITATION, ROLE = "INVITATION", "ROLE"  # both about an AdminAction
 
@@ -21,15 +22,16 @@ def invite(*, actor: User, user: User, now: datetime) -> None:
 
 
 @transaction.atomic
-def change_role(*, actor: User, user: User, role: str, notify: bool, now: datetime) -> bool:
-    """Give the user this role, tell them unless `notify` is off; return whether they had another one before.
+def change_role(*, actor: User, user: User, role: str, manages: Iterable[UserGroup] = (), notify: bool, now: datetime) -> bool:
+    """Give the user this role, and a Manager these groups to manage; return whether that was otherwise before.
 
-    Raises users.actions.NotAllowed or LastSuperAdmin.
+    They are told of another role, unless `notify` is off. Raises what `users.actions.change_role` and `let_manage` raise.
     """
     changed = actions.change_role(actor=actor, user=user, role=role, now=now)
+    manages_others = actions.let_manage(actor=actor, user=user, groups=manages)
     if changed is not None and notify:
         _owe(ROLE, changed)
-    return changed is not None
+    return changed is not None or manages_others
 
 
 def owe_password_link(*, user: User, address: str, until: datetime, now: datetime) -> None:

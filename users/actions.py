@@ -39,7 +39,9 @@ class InvalidUser(ValueError):
 
 
 class InvalidGroup(ValueError):
-    """A user group cannot be called this, or be there."""
+    """A user group cannot be called this, or be there: `field` is what is wrong with it."""
+
+    field = "name"
 
 
 class GroupNameTaken(InvalidGroup):
@@ -48,6 +50,21 @@ class GroupNameTaken(InvalidGroup):
 
 class GroupCycle(InvalidGroup):
     """A user group cannot be inside itself or inside one of its subgroups."""
+
+    field = "parent"
+
+
+class GroupGone(InvalidGroup):
+    """A user group was deleted since it was chosen."""
+
+    field = "parent"
+
+    def __str__(self) -> str:
+        return _("A user group that you chose was deleted meanwhile. Please choose again.")
+
+
+class GroupHasSubgroups(InvalidGroup):
+    """A user group with subgroups cannot be deleted: where they were to go, nobody has said."""
 
 
 class LastSuperAdmin(Exception):
@@ -187,12 +204,16 @@ def change_role(*, actor: User, user: User, role: str, now: datetime) -> AdminAc
 
 
 @transaction.atomic
-def put_in_groups(*, actor: User, user: User, groups: Iterable[UserGroup], now: datetime) -> None:
-    """Let these be the groups that the user is in, and no others. Raises NotAllowed."""
+def put_in_groups(*, actor: User, user: User, groups: Iterable[UserGroup]) -> None:
+    """Let these be the groups that the user is in, and no others. Raises NotAllowed or GroupGone."""
     require(actor, Capability.MANAGE_USERS)
-    wanted = sorted({group.pk for group in groups})
-    User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    if user.is_erased:
+        raise NotAllowed(_("This user was erased already."))
+    wanted = _kept(groups)
     before = sorted(user.memberships.values_list("group_id", flat=True))
+    if before == wanted:
+        return
     GroupMembership.objects.filter(user=user).exclude(group__in=wanted).delete()
     GroupMembership.objects.bulk_create(
         [GroupMembership(user=user, group_id=group_id) for group_id in wanted], ignore_conflicts=True
@@ -202,20 +223,30 @@ def put_in_groups(*, actor: User, user: User, groups: Iterable[UserGroup], now: 
 
 
 @transaction.atomic
-def let_manage(*, actor: User, user: User, groups: Iterable[UserGroup], now: datetime) -> None:
-    """Let these be the groups that a Manager manages, subgroups included. Raises NotAllowed."""
+def let_manage(*, actor: User, user: User, groups: Iterable[UserGroup]) -> bool:
+    """Let these be the groups that a Manager manages, subgroups included, and return whether they were others before.
+
+    Whoever is no Manager manages none, whatever is given. Raises NotAllowed, GroupGone, or InvalidUser for a Manager of no group.
+    """
     require(actor, Capability.CHANGE_ROLES)
-    wanted = sorted({group.pk for group in groups})
+    user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    wanted = _kept(groups) if user.role == Role.MANAGER else []
+    if user.role == Role.MANAGER and not wanted:
+        raise InvalidUser("manages", _("Choose at least one user group: a Manager of none sees nobody."))
     before = sorted(user.managed_groups.values_list("id", flat=True))
+    if before == wanted:
+        return False
     user.managed_groups.set(wanted)
     logger.info("managed_groups_changed", extra={"user": user.pk, "groups": wanted, "actor": actor.pk})
     record(Action.USER_MANAGED_GROUPS_CHANGED, actor=actor, subject=user.pk, before={"groups": before}, after={"groups": wanted})
+    return True
 
 
 @transaction.atomic
-def add_group(*, actor: User, name: str, parent: UserGroup | None = None, now: datetime) -> UserGroup:
-    """Add a user group, inside another one when given. Raises NotAllowed, InvalidGroup or GroupNameTaken."""
+def add_group(*, actor: User, name: str, parent: UserGroup | None = None) -> UserGroup:
+    """Add a user group, inside another one when given. Raises NotAllowed, InvalidGroup, GroupNameTaken or GroupGone."""
     require(actor, Capability.MANAGE_USERS)
+    _kept([parent] if parent else [])
     group = UserGroup(name=group_name(name), parent=parent)
     with _group_rules(group.name):
         group.save()
@@ -225,21 +256,64 @@ def add_group(*, actor: User, name: str, parent: UserGroup | None = None, now: d
 
 
 @transaction.atomic
-def move_group(*, actor: User, group: UserGroup, parent: UserGroup | None, now: datetime) -> None:
-    """Put a user group inside another one, or at the top. Raises NotAllowed or GroupCycle."""
+def edit_group(*, actor: User, group: UserGroup, name: str, parent: UserGroup | None) -> None:
+    """Rename and move a user group, all or nothing. Raises what `rename_group` and `move_group` raise."""
+    rename_group(actor=actor, group=group, name=name)
+    move_group(actor=actor, group=group, parent=parent)
+
+
+@transaction.atomic
+def rename_group(*, actor: User, group: UserGroup, name: str) -> None:
+    """Give a user group another name. Raises NotAllowed, InvalidGroup, GroupNameTaken or GroupGone."""
     require(actor, Capability.MANAGE_USERS)
-    before = UserGroup.objects.select_for_update(no_key=True).get(pk=group.pk)
+    name = group_name(name)
+    _kept([group])
+    before = UserGroup.objects.get(pk=group.pk).name
+    if name == before:
+        return
+    with _group_rules(name):
+        UserGroup.objects.filter(pk=group.pk).update(name=name)
+    group.name = name
+    logger.info("group_renamed", extra={"group": group.pk, "actor": actor.pk})
+    record(Action.GROUP_RENAMED, actor=actor, subject=group.pk, before={"name": before}, after={"name": name})
+
+
+@transaction.atomic
+def move_group(*, actor: User, group: UserGroup, parent: UserGroup | None) -> None:
+    """Put a user group inside another one, or at the top. Raises NotAllowed, GroupCycle or GroupGone."""
+    require(actor, Capability.MANAGE_USERS)
+    _kept([group, parent] if parent else [group])
+    before = UserGroup.objects.get(pk=group.pk).parent_id
+    group.parent = parent
+    if group.parent_id == before:
+        return
     with _group_rules(group.name):
         UserGroup.objects.filter(pk=group.pk).update(parent=parent)
-    group.parent = parent
     logger.info("group_moved", extra={"group": group.pk, "parent": group.parent_id, "actor": actor.pk})
-    record(
-        Action.GROUP_MOVED,
-        actor=actor,
-        subject=group.pk,
-        before={"parent": before.parent_id},
-        after={"parent": group.parent_id},
-    )
+    record(Action.GROUP_MOVED, actor=actor, subject=group.pk, before={"parent": before}, after={"parent": group.parent_id})
+
+
+@transaction.atomic
+def delete_group(*, actor: User, group: UserGroup) -> None:
+    """Delete a user group. Its members stay, and whoever manages it manages it no more.
+
+    Raises NotAllowed, GroupGone or GroupHasSubgroups.
+    """
+    require(actor, Capability.MANAGE_USERS)
+    found = UserGroup.objects.select_for_update().filter(pk=group.pk).first()
+    if found is None:
+        raise GroupGone
+    if found.subgroups.exists():
+        raise GroupHasSubgroups(_("“%(name)s” has subgroups: move or delete those first.") % {"name": found.name})
+    before = {
+        "name": found.name,
+        "parent": found.parent_id,
+        "members": found.memberships.count(),
+        "managers": sorted(User.objects.filter(managed_groups=found).values_list("id", flat=True)),
+    }
+    found.delete()
+    logger.info("group_deleted", extra={"group": group.pk, "actor": actor.pk})
+    record(Action.GROUP_DELETED, actor=actor, subject=group.pk, before=before)
 
 
 def seen(*, user: User, now: datetime) -> None:
@@ -254,6 +328,16 @@ def seen(*, user: User, now: datetime) -> None:
             """,
             {"user": user.pk, "now": now, "recently": now - SEEN_AT_MOST_EVERY},
         )
+
+
+def _kept(groups: Iterable[UserGroup]) -> list[int]:
+    """Return the ids of these groups, in order; none of them is deleted before the transaction ends. Raises GroupGone."""
+    wanted = {group.pk for group in groups}
+    kept = UserGroup.objects.select_for_update(no_key=True).filter(pk__in=wanted).order_by("pk")
+    found = list(kept.values_list("pk", flat=True))
+    if len(found) < len(wanted):
+        raise GroupGone
+    return found
 
 
 @contextmanager

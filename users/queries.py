@@ -109,6 +109,43 @@ def visible_groups(actor: Any) -> list[tuple[int, str]]:
     return [(group, " / ".join(names)) for names, group in paths]
 
 
+def members_of(group_ids: Iterable[int]) -> dict[int, int]:
+    """Return how many users are in each of these groups or in a subgroup of it, counted once; groups of nobody are left out."""
+    # Person by person, a million would be looked at for each group above their own: so first those who are in the same groups.
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH RECURSIVE tree(top, id) AS (
+                SELECT id, id FROM users_usergroup WHERE id = ANY(%s)
+                UNION ALL SELECT tree.top, g.id FROM users_usergroup g JOIN tree ON g.parent_id = tree.id
+            ), person AS (
+                SELECT array_agg(group_id ORDER BY group_id) AS groups FROM users_groupmembership GROUP BY user_id
+            ), alike AS (
+                SELECT groups, count(*) AS users FROM person GROUP BY groups
+            ), found AS (
+                SELECT DISTINCT tree.top, groups, users FROM alike CROSS JOIN unnest(groups) AS own(id) JOIN tree USING (id)
+            ) SELECT top, sum(users)::int FROM found GROUP BY top
+            """,
+            [list(group_ids)],
+        )
+        return dict(cursor.fetchall())
+
+
+def managers_of(group_ids: Iterable[int]) -> dict[int, list[User]]:
+    """Return the Managers of each of these groups, by name; who manages a group above it is not among them."""
+    rows = User.managed_groups.through.objects.filter(usergroup__in=list(group_ids), user__role=Role.MANAGER)
+    found: dict[int, list[User]] = {}
+    for row in rows.select_related("user").order_by("user__name_key", "user"):
+        found.setdefault(row.usergroup_id, []).append(row.user)
+    return found
+
+
+def managing_only(group: UserGroup) -> QuerySet[User]:
+    """Return the Managers who manage this group and no other: without it, they see nobody."""
+    others = User.managed_groups.through.objects.exclude(usergroup=group)
+    return User.objects.filter(managed_groups=group, role=Role.MANAGER).exclude(pk__in=others.values("user"))
+
+
 def with_status(users: QuerySet[User], *, now: datetime) -> QuerySet[User]:
     """Return the users with `status` (a Status value) and `seen_at` (when last seen, or None) on each."""
     return users.annotate(seen_at=models.F("last_seen__at"), status=status_of(now))

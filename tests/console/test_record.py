@@ -173,10 +173,10 @@ def test_a_user_added_is_recorded_with_the_personal_data_among_the_words(ada):
 def test_role_and_groups_are_recorded_with_before_and_after(ada):
     grace, sales, support = make_user(), make_group("Sales"), make_group("Support")
     users.change_role(actor=ada, user=grace, role=Role.MANAGER, now=NOW)
-    users.put_in_groups(actor=ada, user=grace, groups=[sales], now=NOW)
-    users.let_manage(actor=ada, user=grace, groups=[support], now=NOW)
-    users.move_group(actor=ada, group=support, parent=sales, now=NOW)
-    made = users.add_group(actor=ada, name="Export", parent=sales, now=NOW)
+    users.put_in_groups(actor=ada, user=grace, groups=[sales])
+    users.let_manage(actor=ada, user=grace, groups=[support])
+    users.move_group(actor=ada, group=support, parent=sales)
+    made = users.add_group(actor=ada, name="Export", parent=sales)
 
     found = {row.action: (row.subject_id, row.before, row.after) for row in AdminAction.objects.all()}
     assert found == {

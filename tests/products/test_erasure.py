@@ -31,7 +31,7 @@ def ada():
 def zoe(ada):
     """Return a user of whom much is written in many places."""
     zoe = users.add_user(actor=ada, email="zoe.angstrom@tests.example", first_name="Zoë", last_name="Ångström", now=NOW)
-    users.put_in_groups(actor=ada, user=zoe, groups=[make_group("Sales")], now=NOW)
+    users.put_in_groups(actor=ada, user=zoe, groups=[make_group("Sales")])
     change(ada, [zoe], "meeting", reason="Zoë Ångström joins; asked by angstrom")
     everyone = Selection(everyone=True, filter=UserFilter(search="ångström"))
     change(ada, [], "rescue", mode=Mode.ADD, selection=everyone, reason="All of them")

@@ -9,7 +9,7 @@ from django.contrib.auth import authenticate
 
 from tests.factories import NOW, make_group, make_user
 from users import actions
-from users.models import LastSeen, Role, User, UserGroup
+from users.models import ERASED_AT, Action, AdminAction, LastSeen, Role, User, UserGroup
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "correct horse battery"
@@ -170,38 +170,50 @@ def test_a_user_is_put_in_groups_and_out_of_others() -> None:
     grace = make_user(groups=[sales, support])
     admin = make_user(role=Role.ADMIN)
     for _twice in range(2):
-        actions.put_in_groups(actor=admin, user=grace, groups=[support, people], now=NOW)
+        actions.put_in_groups(actor=admin, user=grace, groups=[support, people])
         assert set(grace.groups.all()) == {support, people}
+    assert AdminAction.objects.count() == 1
     with pytest.raises(actions.NotAllowed):
-        actions.put_in_groups(actor=make_user(role=Role.MANAGER), user=grace, groups=[], now=NOW)
+        actions.put_in_groups(actor=make_user(role=Role.MANAGER), user=grace, groups=[])
 
 
 def test_only_a_super_admin_says_who_manages_what() -> None:
     sales = make_group()
     manager = make_user(role=Role.MANAGER)
-    actions.let_manage(actor=make_user(role=Role.SUPER_ADMIN), user=manager, groups=[sales], now=NOW)
+    for changes in (True, False):
+        assert actions.let_manage(actor=make_user(role=Role.SUPER_ADMIN), user=manager, groups=[sales]) is changes
     assert list(manager.managed_groups.all()) == [sales]
+    assert AdminAction.objects.count() == 1
     with pytest.raises(actions.NotAllowed):
-        actions.let_manage(actor=make_user(role=Role.ADMIN), user=manager, groups=[], now=NOW)
+        actions.let_manage(actor=make_user(role=Role.ADMIN), user=manager, groups=[sales])
+
+
+def test_a_manager_manages_a_group_at_least_and_nobody_else_any() -> None:
+    sue, sales = make_user(role=Role.SUPER_ADMIN), make_group()
+    manager, former = make_user(role=Role.MANAGER), make_user(role=Role.ADMIN, manages=[sales])
+    with pytest.raises(actions.InvalidUser, match="sees nobody"):
+        actions.let_manage(actor=sue, user=manager, groups=[])
+    actions.let_manage(actor=sue, user=former, groups=[sales])
+    assert not former.managed_groups.exists()
 
 
 def test_groups_are_added_inside_each_other() -> None:
     admin = make_user(role=Role.ADMIN)
-    sales = actions.add_group(actor=admin, name="  Sales ", now=NOW)
-    benelux = actions.add_group(actor=admin, name="Benelux", parent=sales, now=NOW)
+    sales = actions.add_group(actor=admin, name="  Sales ")
+    benelux = actions.add_group(actor=admin, name="Benelux", parent=sales)
     assert (sales.name, benelux.parent) == ("Sales", sales)
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a/b", "a;b", "x" * 121, "a\x00b"])
 def test_a_group_cannot_be_called_anything(name: str) -> None:
     with pytest.raises(actions.InvalidGroup):
-        actions.add_group(actor=make_user(role=Role.ADMIN), name=name, now=NOW)
+        actions.add_group(actor=make_user(role=Role.ADMIN), name=name)
 
 
 def test_a_groups_name_is_taken_whatever_its_capitals() -> None:
     make_group("Sales")
     with pytest.raises(actions.GroupNameTaken, match="SALES"):
-        actions.add_group(actor=make_user(role=Role.ADMIN), name="SALES", now=NOW)
+        actions.add_group(actor=make_user(role=Role.ADMIN), name="SALES")
 
 
 def test_a_group_moves_but_not_into_itself() -> None:
@@ -209,19 +221,81 @@ def test_a_group_moves_but_not_into_itself() -> None:
     world = make_group("World")
     europe = make_group("Europe", inside=world)
     with pytest.raises(actions.GroupCycle, match="World"):
-        actions.move_group(actor=admin, group=world, parent=europe, now=NOW)
-    actions.move_group(actor=admin, group=europe, parent=None, now=NOW)
-    actions.move_group(actor=admin, group=world, parent=europe, now=NOW)
+        actions.move_group(actor=admin, group=world, parent=europe)
+    actions.move_group(actor=admin, group=europe, parent=None)
+    actions.move_group(actor=admin, group=world, parent=europe)
     assert UserGroup.objects.get(name="World").parent == europe
+
+
+def test_a_group_is_renamed_and_moved_at_once_or_not_at_all() -> None:
+    admin, world = make_user(role=Role.ADMIN), make_group("World")
+    europe = make_group("Europe", inside=world)
+    with pytest.raises(actions.GroupCycle):
+        actions.edit_group(actor=admin, group=world, name="Everywhere", parent=europe)
+    with pytest.raises(actions.GroupNameTaken):
+        actions.edit_group(actor=admin, group=europe, name="WORLD", parent=None)
+    assert set(UserGroup.objects.values_list("name", "parent__name")) == {("World", None), ("Europe", "World")}
+
+    actions.edit_group(actor=admin, group=europe, name=" EMEA ", parent=None)
+    actions.edit_group(actor=admin, group=europe, name="EMEA", parent=None)
+    assert (UserGroup.objects.get(pk=europe.pk).name, UserGroup.objects.get(pk=europe.pk).parent) == ("EMEA", None)
+    assert [row.action for row in AdminAction.objects.order_by("id")] == [Action.GROUP_RENAMED, Action.GROUP_MOVED]
+
+
+def test_a_deleted_group_leaves_its_members_where_else_they_are() -> None:
+    admin, sales, support = make_user(role=Role.ADMIN), make_group("Sales"), make_group()
+    grace, manager = make_user(groups=[sales, support]), make_user(role=Role.MANAGER, manages=[sales, support])
+    actions.delete_group(actor=admin, group=sales)
+
+    assert list(grace.groups.all()) == list(manager.managed_groups.all()) == [support]
+    [row] = AdminAction.objects.all()
+    assert (row.action, row.subject_id) == (Action.GROUP_DELETED, sales.pk)
+    assert row.before == {"name": "Sales", "parent": None, "members": 1, "managers": [manager.pk]}
+
+
+def test_a_group_with_subgroups_is_not_deleted() -> None:
+    admin, world = make_user(role=Role.ADMIN), make_group("World")
+    europe = make_group("Europe", inside=world)
+    with pytest.raises(actions.GroupHasSubgroups, match="World"):
+        actions.delete_group(actor=admin, group=world)
+    actions.delete_group(actor=admin, group=europe)
+    actions.delete_group(actor=admin, group=world)
+    assert not UserGroup.objects.exists()
+
+
+def test_nothing_is_done_with_a_group_that_was_deleted_meanwhile() -> None:
+    sue, user, gone = make_user(role=Role.SUPER_ADMIN), make_user(role=Role.MANAGER), make_group()
+    UserGroup.objects.filter(pk=gone.pk).delete()
+    for verb in (
+        lambda: actions.put_in_groups(actor=sue, user=user, groups=[gone]),
+        lambda: actions.let_manage(actor=sue, user=user, groups=[gone]),
+        lambda: actions.add_group(actor=sue, name="Sales", parent=gone),
+        lambda: actions.edit_group(actor=sue, group=gone, name="Sales", parent=None),
+        lambda: actions.move_group(actor=sue, group=make_group(), parent=gone),
+        lambda: actions.delete_group(actor=sue, group=gone),
+    ):
+        with pytest.raises(actions.GroupGone, match="deleted meanwhile"):
+            verb()
+    assert not AdminAction.objects.exists()
+
+
+def test_whoever_was_erased_is_put_in_no_group() -> None:
+    erased = make_user(email=f"1{ERASED_AT}")
+    with pytest.raises(actions.NotAllowed, match="erased"):
+        actions.put_in_groups(actor=make_user(role=Role.ADMIN), user=erased, groups=[make_group()])
 
 
 @pytest.mark.parametrize("role", [Role.MEMBER, Role.MANAGER, Role.SUPPORT])
 def test_only_those_who_manage_users_change_groups(role: Role) -> None:
     actor, group = make_user(role=role), make_group()
-    with pytest.raises(actions.NotAllowed):
-        actions.add_group(actor=actor, name="Sales", now=NOW)
-    with pytest.raises(actions.NotAllowed):
-        actions.move_group(actor=actor, group=group, parent=None, now=NOW)
+    for verb in (
+        lambda: actions.add_group(actor=actor, name="Sales"),
+        lambda: actions.rename_group(actor=actor, group=group, name="Sales"),
+        lambda: actions.move_group(actor=actor, group=group, parent=None),
+        lambda: actions.delete_group(actor=actor, group=group),
+    ):
+        with pytest.raises(actions.NotAllowed):
+            verb()
 
 
 # Seen

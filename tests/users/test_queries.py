@@ -20,6 +20,9 @@ from users.queries import (
     can,
     first_super_admin,
     grantable_roles,
+    managers_of,
+    managing_only,
+    members_of,
     memberships_matching,
     scope_of,
     users_matching,
@@ -443,6 +446,32 @@ def test_finding_users_costs_the_same_for_few_and_many(django_assert_num_queries
 
 def test_subgroups_of_nothing_are_nothing() -> None:
     assert with_subgroups([]) == []
+
+
+def test_members_are_counted_with_those_of_subgroups_and_each_once(django_assert_num_queries: Any) -> None:
+    world = make_group()
+    europe, asia, empty = make_group(inside=world), make_group(inside=world), make_group()
+    benelux = make_group(inside=europe)
+    for groups in ([benelux], [benelux, europe], [world, asia, benelux], [asia], []):
+        make_user(groups=groups)
+
+    with django_assert_num_queries(1):
+        counts = members_of([world.pk, europe.pk, asia.pk, benelux.pk, empty.pk])
+
+    assert counts == {world.pk: 4, europe.pk: 3, asia.pk: 2, benelux.pk: 3}
+    for group, count in counts.items():
+        assert users_matching(User.objects.all(), UserFilter(group=(group,)), now=NOW).count() == count
+    assert members_of([asia.pk]) == {asia.pk: 2}
+
+
+def test_managers_of_a_group_are_managers_by_name() -> None:
+    sales, support = make_group(), make_group()
+    zoe = make_user("Zoe", role=Role.MANAGER, manages=[sales])
+    eva = make_user("Éva", role=Role.MANAGER, manages=[sales, support])
+    make_user("Ada", role=Role.ADMIN, manages=[sales])
+
+    assert managers_of([sales.pk, support.pk]) == {sales.pk: [eva, zoe], support.pk: [eva]}
+    assert (list(managing_only(sales)), list(managing_only(support))) == ([zoe], [])
 
 
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.MANAGER, Role.MEMBER])

@@ -1,0 +1,60 @@
+"""Several who change groups at once: each test commits in a database of its own."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Barrier
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from tests.factories import make_group, make_user
+from users import actions
+from users.models import Action, AdminAction, GroupMembership, Role, UserGroup
+
+pytestmark = pytest.mark.usefixtures("committed_db")
+
+
+def at_once(*verbs: Callable[[], Any]) -> list[Exception | None]:
+    """Call each verb on a connection of its own, all at the same time; return what each raised."""
+    start = Barrier(len(verbs))
+
+    def call(verb: Callable[[], Any]) -> Exception | None:
+        try:
+            start.wait(10)
+            verb()
+        except Exception as error:
+            return error
+        finally:
+            connection.close()
+        return None
+
+    with ThreadPoolExecutor(len(verbs)) as threads:
+        return list(threads.map(call, verbs))
+
+
+def test_of_two_choices_of_managed_groups_one_holds_and_the_record_has_both_in_their_order() -> None:
+    sue, manager = make_user(role=Role.SUPER_ADMIN), make_user(role=Role.MANAGER)
+    choices = [[make_group()], [make_group()]]
+    assert at_once(*(partial(actions.let_manage, actor=sue, user=manager, groups=groups) for groups in choices)) == [None, None]
+
+    assert list(manager.managed_groups.all()) in choices
+    first, second = AdminAction.objects.filter(action=Action.USER_MANAGED_GROUPS_CHANGED).order_by("id")
+    assert (first.before["groups"], second.before) == ([], first.after)
+
+
+def test_a_group_that_is_deleted_gets_no_member_nor_subgroup_meanwhile() -> None:
+    sue, grace = make_user(role=Role.SUPER_ADMIN), make_user()
+    for _time in range(5):
+        group = make_group()
+        deleted, joined, inside = at_once(
+            partial(actions.delete_group, actor=sue, group=group),
+            partial(actions.put_in_groups, actor=sue, user=grace, groups=[group]),
+            partial(actions.add_group, actor=sue, name=f"Inside {group.pk}", parent=group),
+        )
+        is_there = UserGroup.objects.filter(pk=group.pk).exists()
+        assert isinstance(deleted, actions.GroupHasSubgroups) if is_there else deleted is None
+        assert inside is None if is_there else isinstance(inside, actions.GroupGone)
+        assert joined is None or isinstance(joined, actions.GroupGone)
+        assert GroupMembership.objects.filter(group=group).exists() is (is_there and joined is None)
