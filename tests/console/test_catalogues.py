@@ -12,6 +12,8 @@ import polib
 import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
+from django.utils.translation import gettext as _
+from django.utils.translation import override
 
 from admin_console import catalogues, languages
 from admin_console.catalogues import APPS, Message, messages, update
@@ -252,3 +254,18 @@ def test_every_number_is_written_as_the_language_writes_it() -> None:
 
 def test_the_settings_know_the_seven_languages() -> None:
     assert [code for code, _name in settings.LANGUAGES] == ["en", "fr", "it", "de", "es", "pt", "nl"]
+
+
+def test_the_labels_of_the_glossary_are_those_of_the_catalogues() -> None:
+    rows = [
+        line.strip("| ").split(" | ")
+        for line in (ROOT / "docs" / "translating.md").read_text().splitlines()
+        if line[:4] == "| **"
+    ]
+
+    assert len(rows) >= 9
+    for words in rows:
+        labels, *translations = [cell.strip("*").split(", ") for cell in words]
+        for language, translated in zip(["fr", "it", "de", "es", "pt", "nl"], translations, strict=True):
+            with override(language):
+                assert [_(label) for label in labels] == translated, language
