@@ -142,10 +142,11 @@ class ScriptedServer:
                         say("503 5.5.1 Who is to get it?")
                         continue
                     say("354 go on")
-                    lines = list(iter(at.rfile.readline, b".\r\n"))
-                    if b"" in lines[-1:]:
-                        return
-                    content = b"".join(line[1:] if line.startswith(b"..") else line for line in lines)
+                    content = b""
+                    for line in iter(at.rfile.readline, b".\r\n"):
+                        if not line:  # Who sent it is gone.
+                            return
+                        content += line[1:] if line.startswith(b"..") else line
                     time.sleep(self.delay)
                     if not recipients:
                         say("554 5.5.1 No valid recipients")
