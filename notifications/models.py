@@ -80,6 +80,8 @@ class Notification(models.Model):
             models.Index(fields=["lane", "not_before", "id"], condition=Q(state__in=OPEN), name="notifications_open"),
             models.Index(fields=["about", "id"], condition=Q(kind="CHANGE"), name="notifications_of_a_change"),
             models.Index(fields=["id"], condition=Q(state__in=RETRYABLE), name="notifications_failed"),
+            # All but those that are owed by the million: which of them name somebody, an erasure asks.
+            models.Index(fields=["id"], condition=~Q(kind__in=("CHANGE", "ONBOARDING")), name="notifications_one_by_one"),
             BrinIndex(fields=["owed_at"], name="notifications_by_time"),  # a few pages: rows come in the order of time
         ]
 
@@ -156,7 +158,8 @@ class MailServer(models.Model):
 
 
 class Wording(models.Model):
-    """One version of what emails of a kind say in one language, as an admin wrote it. The newest counts; none is ever changed.
+    """One version of what emails of a kind say in one language, as an admin wrote it. The newest counts; none is ever changed,
+    but for the name of somebody who is erased.
 
     A version without words says that the console's own count again.
     """
@@ -200,7 +203,7 @@ class ReplyTo(models.TextChoices):
 
 
 class MailIdentity(models.Model):
-    """How the organisation shows itself in emails, as of one moment. The newest counts; none is ever changed."""
+    """How the organisation shows itself in emails, as of one moment. The newest counts; none is ever changed, as of a Wording."""
 
     organisation = models.CharField(_("name of the organisation"), max_length=80, blank=True)  # empty: as the operator set it
     sender_name = models.CharField(_("name of the sender"), max_length=80, blank=True)

@@ -1,30 +1,39 @@
 """Erasing a person on request: what tells who they are is overwritten wherever it is kept. What happened to their id stays known.
 
 The entitlement history names users by their id only, and the sealed record of admins keeps a salted hash of what named them: so
-both still verify.
+both still verify. tests/products/test_erased_everywhere.py looks into every column of every table.
 """
 
-import re
-from collections.abc import Iterable, Sequence
+import json
+from binascii import a2b_qp
 from datetime import datetime
+from email.header import decode_header, make_header
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 from allauth.account.models import EmailAddress
+from django.contrib.auth import SESSION_KEY
+from django.contrib.sessions.models import Session
 from django.db import connection, transaction
 from django.db.models import Q
 from django.utils.translation import gettext as _
 
-from notifications.models import OPEN, Notification, SinkMessage, State, Suppression
+from notifications.models import OPEN, SinkMessage, State, Suppression
 from products import evidence, history
 from products.models import ProductAccess, SelectionDraft, Source
+from products.naming import Naming, named, names_of, overwritten
 from products.running import retrying
 from users.actions import keeping_a_super_admin, require
-from users.models import ERASED_AT, Action, AdminAction, Capability, GroupMembership, LastSeen, Role, User
+from users.models import ERASED_AT, Action, Capability, GroupMembership, LastSeen, Role, User
 from users.record import record
 
-ERASED = "[erased]"  # stands where their name or address stood
-LEAST = 3  # letters of a name that is looked for by itself
+# Where people write what they like, and where servers and the database are quoted.
+FREE_TEXT = {
+    "products_bulkchangebatch": ("error",),
+    "products_bulkchangeskip": ("detail",),
+    "notifications_suppression": ("reason",),
+    "notifications_mailserver": ("last_words",),
+    "django_admin_log": ("object_repr", "change_message"),
+}
 
 
 class ErasedAlready(Exception):
@@ -48,79 +57,147 @@ def _erase(actor: User, user_id: int, now: datetime) -> None:
     user = User.objects.select_for_update(no_key=True).get(pk=user_id)
     if user.is_erased:
         raise ErasedAlready
-    names = _names(user)
+    names = names_of(user)
+    called = Naming(names)
+    # What the organisation wrote names them by more than a last name, which may be a word of any text.
+    fully = Naming(name for name in names if " " in name or "@" in name)
     with history.acting(actor_id=actor.pk, source=Source.CONSOLE):
         ProductAccess.objects.filter(user=user).update(products=[], erased=True)
-    _forget_emails(user)
-    record(Action.USER_ERASED, actor=actor, subject=user.pk, after={"words": _words_about(user, names)})  # which erases them
-    _forget_changes(names)
+    _forget_emails(user, called)
+    _forget_changes(called)
+    _forget_sessions(user, called)
     SelectionDraft.objects.filter(owner=user).delete()
     evidence.withdraw_all(now=now)  # asked for again, they do not name them
+    versions = {"wordings": _found(WORDINGS_NAMING, fully), "identities": _found(IDENTITIES_NAMING, fully)}
+    words = _found(WORDS_ABOUT, called, user=user.pk)
+    # The record erases the words that it names, and lets these versions be overwritten: nothing else may.
+    record(Action.USER_ERASED, actor=actor, subject=user.pk, after={"words": words, **versions})
+    _run(fully, WORDINGS, IDENTITIES, **versions)
     _forget_person(user)
 
 
-def _names(user: User) -> list[str]:
-    """Return by what the user is called, the longest first: their address, their names together, in both orders, and the last."""
-    first, last = user.first_name, user.last_name
-    called = {
-        user.email,
-        f"{first} {last}".strip(),
-        f"{last} {first}".strip(),
-        f"{last}, {first}" if first and last else "",
-        last,
-    }
+def _run(called: Naming, *statements: str, **facts: Any) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT users_fold(name) FROM unnest(%s::text[]) AS name", [list(called)])
-        called |= {row[0] for row in cursor.fetchall()}
-    return sorted((name for name in called if len(name) >= LEAST), key=len, reverse=True)
+        for statement in statements:
+            cursor.execute(statement, {**called.facts, **facts})
 
 
-def _pattern(names: Iterable[str]) -> str:
-    r"""Return a regular expression of PostgreSQL's that finds whole names. (\m and \M are where a word begins and ends.)"""
-    return rf"\m({'|'.join(re.sub(r'([^\w\s])', r'\\\1', name) for name in names)})\M"
+def _found(statement: str, called: Naming, **facts: Any) -> list[int]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, {**called.facts, **facts})
+        return [row[0] for row in cursor.fetchall()]
 
 
-def _forget_emails(user: User) -> None:
-    """Overwrite what the outbox knows of them; what was not sent yet never is."""
-    owed = Notification.objects.filter(user=user)
-    owed.filter(state__in=OPEN).update(state=State.FAILED)
-    owed.update(to_address="", subject="", message=None, message_id="", last_words=_("The user was erased."))
+def _forget_emails(user: User, called: Naming) -> None:
+    """Overwrite what the outbox knows of them, and where it names them to others; what was not sent yet never is."""
+    facts = {"user": user.pk, "why": _("The user was erased."), "failed": State.FAILED, "open": list(OPEN)}
+    _run(called, CLAIMS, THEIR_EMAILS, EMAILS_BY_THEM, OTHER_EMAILS, **facts)
     Suppression.objects.filter(address=user.email).delete()
-    SinkMessage.objects.filter(Q(recipients__contains=[user.email])).delete()
+    naming = [message.pk for message in SinkMessage.objects.iterator(500) if called.is_in(_readable(bytes(message.raw)))]
+    SinkMessage.objects.filter(Q(recipients__contains=[user.email]) | Q(pk__in=naming)).delete()
 
 
-def _words_about(user: User, names: Sequence[str]) -> list[int]:
-    """Return the admin actions whose words are to go: what was done to this user, where they signed in, wherever they are named.
+# A sender notes in its claim what it sends to whom. It takes its claim before its emails, and so do we.
+CLAIMS = """
+UPDATE notifications_claim SET letters = letters - ARRAY(SELECT id::text FROM notifications_notification WHERE user_id = %(user)s)
+WHERE letters IS NOT NULL
+"""
+THEIR_EMAILS = """
+UPDATE notifications_notification SET state = CASE WHEN state = ANY(%(open)s) THEN %(failed)s ELSE state END,
+    to_address = '', subject = '', message = NULL, message_id = '', last_words = %(why)s
+WHERE user_id = %(user)s
+"""
+# Emails may say who acted, in their subject too.
+EMAILS_BY_THEM = f"""
+UPDATE notifications_notification SET subject = {overwritten("subject")}
+WHERE kind = 'CHANGE' AND about IN (SELECT id FROM products_bulkchange WHERE actor_id = %(user)s) AND {named("subject")}
+"""
+# Of all but those that are owed by the million: some name others than their reader, as a test does whom it is about.
+OTHER_EMAILS = f"""
+WITH naming AS MATERIALIZED (
+    SELECT id, {named("message::text")} AS inside FROM notifications_notification
+    WHERE kind NOT IN ('CHANGE', 'ONBOARDING') AND ({named("subject")} OR {named("message::text")})
+)
+UPDATE notifications_notification n SET subject = {overwritten("subject")},
+    state = CASE WHEN inside AND state = ANY(%(open)s) THEN %(failed)s ELSE state END,
+    last_words = CASE WHEN inside THEN %(why)s ELSE last_words END, message = CASE WHEN inside THEN NULL ELSE message END
+FROM naming WHERE naming.id = n.id
+"""
 
-    Their names are only in words: what an action was done to, and how, is told by numbers.
-    """
-    written = [variant for name in names for variant in (quote(name), quote_plus(name))]
-    named = Q(words__iregex=_pattern(dict.fromkeys([*names, *written])))
-    own = Q(actor=user, action__startswith="user.sign") | Q(subject_id=user.pk, action__startswith="user.")
-    return list(AdminAction.objects.filter(words__isnull=False).filter(own | named).order_by("id").values_list("id", flat=True))
+
+def _readable(raw: bytes) -> str:
+    """Return an email as text, near enough to be searched: our own are quoted-printable."""
+    head, _empty, body = raw.partition(b"\r\n\r\n")
+    try:
+        headers = str(make_header(decode_header(head.decode(errors="replace"))))
+    except (LookupError, ValueError):  # of a mail server's own making
+        headers = head.decode(errors="replace")
+    return f"{headers}\n{a2b_qp(body).decode(errors='replace')}"
 
 
-def _forget_changes(names: Sequence[str]) -> None:
+def _forget_changes(called: Naming) -> None:
     """Overwrite their names in the reasons of changes and in the searches that chose users; the drafts of others forget theirs.
 
     What was asked for is known by a plain digest, from which a name could be guessed: it becomes a random one.
     """
-    facts: dict[str, Any] = {"names": _pattern(names), "erased": ERASED}
-    with connection.cursor() as cursor:
-        cursor.execute(CHANGES, facts)
-        cursor.execute(DRAFTS, facts)
+    _run(called, CHANGES, DRAFTS)
+    for table, columns in FREE_TEXT.items():
+        news = ", ".join(f"{column} = {overwritten(column)}" for column in columns)
+        _run(called, f"UPDATE {table} SET {news} WHERE {' OR '.join(map(named, columns))}")
 
 
-CHANGES = """
-UPDATE products_bulkchange SET
-    reason = regexp_replace(reason, %(names)s, %(erased)s, 'gi'),
-    state_reason = regexp_replace(state_reason, %(names)s, %(erased)s, 'gi'),
-    selection = CASE WHEN selection #>> '{filter,search}' ~* %(names)s
-        THEN jsonb_set(selection, '{filter,search}', jsonb_build_array(%(erased)s::text)) ELSE selection END,
+SEARCH = "(selection #>> '{filter,search}')"
+CHANGES = f"""
+UPDATE products_bulkchange SET reason = {overwritten("reason")}, state_reason = {overwritten("state_reason")},
+    selection = CASE WHEN {named(SEARCH)}
+        THEN jsonb_set(selection, '{{filter,search}}', jsonb_build_array(%(erased)s::text)) ELSE selection END,
     fingerprint = encode(sha256(uuid_send(gen_random_uuid())), 'hex')
-WHERE reason ~* %(names)s OR state_reason ~* %(names)s OR selection #>> '{filter,search}' ~* %(names)s
+WHERE {named("reason")} OR {named("state_reason")} OR {named(SEARCH)}
 """
-DRAFTS = "UPDATE products_selectiondraft SET everyone = false, filter = '{}', ids = '{}' WHERE filter ->> 'search' ~* %(names)s"
+DRAFTS = f"""
+UPDATE products_selectiondraft SET everyone = false, filter = '{{}}', ids = '{{}}' WHERE {named("(filter ->> 'search')")}
+"""
+
+
+def _forget_sessions(user: User, called: Naming) -> None:
+    """End their sessions, which hold their email, and overwrite their names in what others were told in theirs."""
+    for session in Session.objects.iterator():
+        kept = session.get_decoded()
+        text = json.dumps(kept, ensure_ascii=False)
+        if kept.get(SESSION_KEY) == str(user.pk):
+            session.delete()
+        elif called.is_in(text):
+            session.session_data = Session.objects.encode(json.loads(called.overwrite(text)))
+            session.save(update_fields=["session_data"])
+
+
+WORDINGS_NAMING = f"""
+SELECT id FROM notifications_wording WHERE {named("subject")} OR {named("html")} OR {named("text")} ORDER BY id
+"""
+WORDINGS = f"""
+UPDATE notifications_wording SET subject = {overwritten("subject")}, html = {overwritten("html")}, text = {overwritten("text")}
+WHERE id = ANY(%(wordings)s)
+"""
+IDENTITIES_NAMING = f"""
+SELECT id FROM notifications_mailidentity
+WHERE {named("sender_name")} OR {named("sender_address")} OR {named("reply_address")} ORDER BY id
+"""
+# Where their name was the sender's, or their address that for replies, there is none.
+IDENTITIES = f"""
+UPDATE notifications_mailidentity SET
+    sender_name = CASE WHEN {named("sender_name")} THEN '' ELSE sender_name END,
+    sender_address = CASE WHEN {named("sender_address")} THEN '' ELSE sender_address END,
+    reply_to = CASE WHEN {named("reply_address")} AND reply_to = 'ADDRESS' THEN 'NOBODY' ELSE reply_to END,
+    reply_address = CASE WHEN {named("reply_address")} THEN '' ELSE reply_address END
+WHERE id = ANY(%(identities)s)
+"""
+# Names are only in words: what an action was done to, and how, is told by numbers.
+WORDS_ABOUT = f"""
+SELECT id FROM users_adminaction WHERE words IS NOT NULL AND (
+    (actor_id = %(user)s AND action LIKE 'user.sign%%') OR (subject_id = %(user)s AND action LIKE 'user.%%')
+    OR {named("words::text")}
+) ORDER BY id
+"""
 
 
 def _forget_person(user: User) -> None:

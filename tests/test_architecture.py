@@ -10,15 +10,15 @@ ROOT = Path(__file__).resolve().parent.parent
 APPS = ["users", "notifications", "products", "admin_console"]  # each may import those before it
 ORDER = {  # inside of an app, each room may import those before it
     "users": """
-        models moments record plans queries actions invitations sheets imports reading_list reading_room admin apps
+        models moments numbers record plans queries actions invitations sheets imports reading_list reading_room admin apps
     """,
     "notifications": """
-        models message_ids mail_server queries colours placeholders markup mime phrases wordings emails copies suppression bounces smtp
-        outbox sink actions customising people tasks admin apps
+        models message_ids mail_server queries colours placeholders markup mime phrases wordings emails copies suppression bounces
+        smtp outbox sink actions customising people tasks admin apps
     """,
     "products": """
-        models selection history sealing checkpoints verification retention targets queries reports export asof stretches
-        verify_pack evidence previews refusals previewed undoing seats batch running actions erasure people imports tasks
+        models pauses selection history sealing checkpoints verification retention targets queries reports export asof stretches
+        verify_pack evidence previews refusals previewed undoing seats batch running actions naming erasure people imports tasks
         guides emails news mailing seals panels admin apps
     """,
 }
