@@ -15,6 +15,7 @@ from products.models import BulkChange, Mode
 from products.queries import product_names
 from products.reports import ChangeFilter, Kind, acting_admins
 from users.models import Capability, User
+from users.numbers import number
 from users.queries import can
 
 LABELS = {
@@ -71,9 +72,7 @@ class Activity:
             problems.append(_("“%(value)s” is not a date; it was left out.") % {"value": values.pop(name)[:40]})
         if values.get("from", "") > values.get("to", "9999-12-31"):
             problems.append(_("The first day comes after the last one, so nothing can be found."))
-        before = query.get("before", "")
-        number = int(before) if before.isascii() and before.isdigit() and len(before) < 19 else 0
-        return cls(values=values, before=number, problems=problems)
+        return cls(values=values, before=number(query.get("before", "")) or 0, problems=problems)
 
     @property
     def wanted(self) -> ChangeFilter:

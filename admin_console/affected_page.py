@@ -11,10 +11,11 @@ from django.utils.translation import gettext_lazy as _
 
 from admin_console.forms import AffectedForm, ChoiceForm
 from products.actions import check_intent
-from products.previews import LAST, Affected, Number
+from products.previews import Affected, Number
 from products.queries import product_names
 from products.selection import Selection
 from users.models import User
+from users.numbers import LAST_ID
 
 PAGE_SIZE = 50
 TITLES = {
@@ -69,7 +70,7 @@ class AffectedPage:
         if before is not None:
             found = list(self._users(0, before - 1).order_by("-id")[: PAGE_SIZE + 1])
         else:
-            found = list(self._users((after or 0) + 1, LAST).order_by("id")[: PAGE_SIZE + 1])
+            found = list(self._users((after or 0) + 1, LAST_ID).order_by("id")[: PAGE_SIZE + 1])
         more, found = len(found) > PAGE_SIZE, found[:PAGE_SIZE]
         users = found[::-1] if before is not None else found
         self.rows = [self._row(user) for user in users]

@@ -19,6 +19,7 @@ from products.queries import catalogue
 from products.selection import selection_in_words
 from users.models import Capability, User, UserGroup
 from users.moments import Moment, UnreadableMoment, zones
+from users.numbers import LAST_ID, number
 from users.plans import TookTooLong
 from users.queries import can
 
@@ -173,8 +174,7 @@ class ProductAsOf(Page):
         self.product = product
         asked = query.get("what", "")
         self.what = What(asked) if moments.until and asked in What else What.HELD
-        self.after = int(query["after"]) if query.get("after", "").isascii() and query.get("after", "").isdigit() else 0
-        self.after = min(self.after, asof.NOBODY - 1)
+        self.after = number(query.get("after", ""), most=LAST_ID) or 0
 
     @property
     def question(self) -> Question:

@@ -14,8 +14,9 @@ from notifications.queries import fates_of, forecast
 from products.emails import CHANGE, ONBOARDING
 from products.models import AccessChange, BulkChange, BulkChangeSkip
 from products.queries import may_steer, moves, onboarding_fates, product_names, progress, skipped_by_reason, waits_for
-from products.reports import LAST, Fate, UserPage, failed_users, users_of
+from products.reports import Fate, UserPage, failed_users, users_of
 from users.models import Capability, User
+from users.numbers import LAST_ID, number
 from users.queries import can, sees_everybody
 
 SLOW_AFTER = 30  # seconds, from which on the progress is asked for less often
@@ -183,7 +184,7 @@ class People:
         shown = query.get("show", "").upper()
         self.fate = Fate(shown) if shown in self._counts else next((fate for fate, n in self._counts.items() if n), Fate.CHANGED)
         self.search = " ".join(query.get("search", "").replace("\x00", "").split())[:200]
-        self.after, self.before = _id(query.get("after", "")), _id(query.get("before", ""))
+        self.after, self.before = (number(query.get(name, ""), most=LAST_ID) or 0 for name in ("after", "before"))
 
     @cached_property
     def page(self) -> UserPage:
@@ -214,7 +215,7 @@ class People:
             ("first", _("First page"), {} if not is_first else None),
             ("previous", _("Previous page"), {"before": page.previous} if page.previous else None),
             ("next", _("Next page"), {"after": page.next} if page.next else None),
-            ("last", _("Last page"), {"before": LAST} if page.next and not self.search else None),
+            ("last", _("Last page"), {"before": LAST_ID} if page.next and not self.search else None),
         ]
         return [
             {"name": name, "label": label, "query": self._query(search=self.search, **place) if place is not None else ""}
@@ -260,8 +261,3 @@ class People:
 def may_undo(reader: User, change: BulkChange) -> bool:
     """Return whether the reader, who sees this change, may take back what it did."""
     return can(reader, Capability.ASSIGN_PRODUCTS) and change.is_over and change.changed > 0
-
-
-def _id(text: str) -> int:
-    """Return the id in a query, 0 when there is none."""
-    return min(int(text), LAST) if text.isascii() and text.isdigit() and len(text) < 19 else 0

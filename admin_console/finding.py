@@ -16,6 +16,7 @@ from admin_console.user_order import Found, order_of, page_of
 from products.models import SelectionDraft
 from products.queries import catalogue, selection_draft, visible_changes
 from users.models import Capability, User
+from users.numbers import number
 from users.plans import TookTooLong
 from users.queries import UserFilter, can, visible_groups
 
@@ -52,9 +53,8 @@ def find(request: Any, text: str, *, now: datetime) -> list[Kind]:
 
 
 def _of_the_organisation(reader: User, text: str, now: datetime) -> Iterator[Kind]:
-    number = text.removeprefix("#")
-    if number.isascii() and number.isdigit() and len(number) < 10:
-        changes = visible_changes(reader).filter(pk=int(number)).values_list("pk", flat=True)
+    if (change_id := number(text)) is not None:
+        changes = visible_changes(reader).filter(pk=change_id).values_list("pk", flat=True)
         yield Kind(_("Changes"), [Hit("history", _change(pk), reverse("change", args=[pk])) for pk in changes])
     try:
         users = [Hit("user", each.name, reverse("user", args=[each.pk]), each.email) for each in users_called(reader, text, now)]

@@ -10,9 +10,9 @@ from django.utils.translation import gettext_lazy as _
 from products.models import TICKED_MODES, Mode
 from products.previews import PER_PRODUCT, Number
 from products.refusals import ChangeRefused
+from users.numbers import LAST_ID, number
 
 MOST_IDS = 500  # posted at once: the ids of one page, while everyone is selected by a draft
-INT4 = 2**31 - 1
 
 
 class Ids(forms.Field):
@@ -21,13 +21,14 @@ class Ids(forms.Field):
     widget = forms.MultipleHiddenInput
 
     def to_python(self, value: Any) -> list[int]:
-        values = value or []
+        values, ids = value or [], []
         if len(values) > MOST_IDS:
             raise ValidationError(_("That was too much at once. To act on many users, use “Select all” instead."), "too_many")
         for each in values:
-            if not (each.isascii() and each.isdigit() and len(each) <= 10 and int(each) <= INT4):
+            if (found := number(each, most=LAST_ID)) is None:
                 raise ValidationError(_("There is no product with the number %(id)s."), "unknown", {"id": each[:40]})
-        return [int(each) for each in values]
+            ids.append(found)
+        return ids
 
 
 class Reason(forms.CharField):
@@ -44,7 +45,7 @@ class TypedNumber(forms.CharField):
 
     def to_python(self, value: Any) -> int | None:  # type: ignore[override]
         digits = "".join(character for character in str(value or "") if character not in " .,’'\u00a0\u202f")
-        return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else None
+        return number(digits, most=LAST_ID)
 
 
 class ChoiceForm(forms.Form):
@@ -114,9 +115,9 @@ class AffectedForm(ChoiceForm):
     """The names behind a number of the preview: a choice, which number, of which product, and from which user on."""
 
     number = forms.ChoiceField(choices=[(number.value, number.value) for number in Number])
-    of = forms.IntegerField(required=False, min_value=1, max_value=INT4)
-    after = forms.IntegerField(required=False, min_value=0, max_value=INT4)
-    before = forms.IntegerField(required=False, min_value=0, max_value=INT4)
+    of = forms.IntegerField(required=False, min_value=1, max_value=LAST_ID)
+    after = forms.IntegerField(required=False, min_value=0, max_value=LAST_ID)
+    before = forms.IntegerField(required=False, min_value=0, max_value=LAST_ID)
 
     @classmethod
     def read(cls, query: QueryDict) -> "AffectedForm":

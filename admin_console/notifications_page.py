@@ -28,6 +28,7 @@ from products.news import COURSES
 from products.queries import product_names
 from products.reports import history_of
 from users.models import Capability, User
+from users.numbers import number
 from users.plans import TookTooLong
 from users.queries import can, visible_to
 
@@ -89,7 +90,7 @@ class Letters:
         self.reader, self.now, self.choices = reader, now, Choices()
         given = {name: " ".join(query.get(name, "").replace("\x00", "").split())[:200] for name in LABELS}
         self.values = {name: value for name, value in given.items() if value}
-        self.before = _number(query.get("before", "")) or 0
+        self.before = number(query.get("before", "")) or 0
         self.problems: list[str] = []
         self._leave_out()
 
@@ -198,7 +199,7 @@ class Letters:
             kind=values.get("kind", ""),
             state="" if state == DUPLICATE else state,
             language=values.get("language", ""),
-            user=_number(values.get("user", "")) or (self._called[0].pk if self._called else None),
+            user=number(values.get("user", "")) or (self._called[0].pk if self._called else None),
             since=midnight(day_of(values.get("from", ""))),
             until=midnight(day_of(values.get("to", "")), days=1),
             possible_duplicates=state == DUPLICATE,
@@ -224,8 +225,8 @@ class Letters:
 
     @cached_property
     def _of_change(self) -> BulkChange | None:
-        number = _number(self.values.get("change", ""))
-        return BulkChange.objects.filter(pk=number).first() if number else None
+        change_id = number(self.values.get("change", ""))
+        return BulkChange.objects.filter(pk=change_id).first() if change_id else None
 
     @property
     def _is_message_id(self) -> bool:
@@ -253,7 +254,7 @@ class Letters:
 
     def _leave_out(self) -> None:
         unknown = [name for name in CHOSEN if name in self.values and not self.choices.label(name, self.values[name])]
-        unknown += [name for name in NUMBERS if name in self.values and _number(self.values[name]) is None]
+        unknown += [name for name in NUMBERS if name in self.values and number(self.values[name]) is None]
         for name in unknown:
             problem = _("There is no %(category)s “%(value)s” to filter by; it was left out.")
             self.problems.append(problem % {"category": LABELS[name], "value": self.values.pop(name)[:40]})
@@ -264,9 +265,9 @@ class Letters:
         if name in CHOSEN:
             return self.choices.label(name, value) or value
         if name == "change":
-            return f"#{_number(value)}"
+            return f"#{number(value)}"
         if name == "user":
-            user = visible_to(self.reader).filter(pk=_number(value) or 0).first()
+            user = visible_to(self.reader).filter(pk=number(value) or 0).first()
             return user.name if user else value
         return value
 
@@ -322,9 +323,3 @@ def described(letter: Notification, products: Mapping[int, str], reader: User | 
     change = letter.about if letter.kind in (CHANGE, *COURSES) else None
     about = products.get(letter.about, "") if letter.kind == ONBOARDING else ""
     return Row(letter, str(kind.label) if kind else letter.kind, about, change, reader)
-
-
-def _number(text: str) -> int | None:
-    """Return the number that a text is, None when it is none that a row could have."""
-    text = text.removeprefix("#")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None

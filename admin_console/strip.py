@@ -15,6 +15,7 @@ from admin_console.notices import Notice, keep
 from products.models import BulkChange
 from products.queries import visible_changes
 from users.models import Capability
+from users.numbers import number
 from users.queries import can
 
 WATCHED = "watched_changes"  # in the session: the reader's own changes that were seen running
@@ -32,8 +33,8 @@ class Strip:
         self.running = sorted(
             (change for change in self._all if change.pk != here), key=lambda each: (each.actor_id != self.reader.pk, each.pk)
         )
-        self._known_elsewhere = {here, *(int(pk) for pk in request.GET.getlist("watched") if pk.isdigit() and len(pk) < 10)}
-        self.said = request.GET.get("said", "")
+        self._known_elsewhere = {here, *map(number, request.GET.getlist("watched"))}
+        self.said = number(request.GET.get("said", ""))
         self.news = self._news()
 
     @cached_property
@@ -56,7 +57,7 @@ class Strip:
         """Whether a screen reader hears how far it is: at each full ten percent, and not what another part of the page says."""
         if self.lead is None or self.lead.change.pk in self._known_elsewhere:
             return False
-        return self.said.isdigit() and self.lead.tens > int(self.said[:3])
+        return self.said is not None and self.lead.tens > self.said
 
     def _news(self) -> list[Notice]:
         """Return what became of the reader's own changes that were seen running and run no more; each is told once."""

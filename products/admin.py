@@ -31,8 +31,9 @@ from products.selection import selection_in_words
 from products.stretches import Kind, Stretch, stretches
 from users.admin import SUBJECTS, UserAdmin
 from users.models import Capability, User, UserGroup
+from users.numbers import LAST_ID, number
 from users.queries import UserFilter, can, users_matching, visible_groups
-from users.reading_list import AFTER, BEFORE, number
+from users.reading_list import AFTER, BEFORE
 from users.reading_room import (
     FEW,
     NOTHING,
@@ -233,10 +234,10 @@ def _kind(request: HttpRequest) -> Kind:
     asked = request.GET
     actors: tuple[int, ...] | None = None
     if by := asked.get("by", "").strip():
-        person = number(by, most=2**31)
+        person = number(by, most=LAST_ID)
         few = [person] if person is not None else list(people(by).order_by().values_list("pk", flat=True)[: FEW + 1])
         actors = tuple(few) if len(few) <= FEW else None
-    granted, revoked = (number(asked.get(name, ""), most=2**31) for name in ("granted", "revoked"))
+    granted, revoked = (number(asked.get(name, ""), most=LAST_ID) for name in ("granted", "revoked"))
     return Kind(granted=granted, revoked=revoked, actors=actors, source=asked.get("source") or None)
 
 

@@ -22,6 +22,7 @@ from products.models import AccessChange, Product, ProductAccess
 from products.queries import timeline
 from products.selection import as_sql
 from users.models import User
+from users.numbers import LAST_ID
 from users.plans import SWEEP, planned
 from users.queries import sees_everybody, visible_to
 
@@ -128,7 +129,6 @@ WITH touched AS (
 )
 SELECT user_id FROM touched FULL JOIN holding USING (user_id) WHERE {asked} {scope}
 """
-NOBODY = 2**31 - 1  # beyond every user's id
 RANGES = (4_000, 32_000)  # ids in which a page is looked for at first: few hold few products, so then among all at once
 LONGEST = "30s"  # so long one pass over the whole history may take
 ONE_PASS = {**SWEEP, "work_mem": "128MB"}  # a number for each of a million users, in memory
@@ -139,10 +139,10 @@ def found(question: Question, *, after: int = 0, size: int = 50) -> FoundPage:
     ids: list[int] = []
     first = after + 1
     with planned(ONE_PASS, longest=LONGEST):
-        for width in (*RANGES, NOBODY):
-            last = min(first + width - 1, NOBODY)
+        for width in (*RANGES, LAST_ID):
+            last = min(first + width - 1, LAST_ID)
             ids += _ids(question, first, last, limit=size + 1 - len(ids))
-            if len(ids) > size or last == NOBODY:
+            if len(ids) > size or last == LAST_ID:
                 break
             first = last + 1
         shown = ids[:size]
@@ -155,7 +155,7 @@ def found(question: Question, *, after: int = 0, size: int = 50) -> FoundPage:
 
 def count(question: Question) -> int:
     """Return how many users are found. Raises users.plans.TookTooLong."""
-    sql, params = _users(question, 0, NOBODY)
+    sql, params = _users(question, 0, LAST_ID)
     with planned(ONE_PASS, longest=LONGEST), connection.cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM ({sql}) found", params)
         return int(cursor.fetchone()[0])
@@ -199,7 +199,7 @@ def _ids(question: Question, first: int, last: int, *, limit: int | None = None)
 
 
 def _every_id(question: Question) -> array[int]:
-    sql, params = _users(question, 0, NOBODY)
+    sql, params = _users(question, 0, LAST_ID)
     copied = f"COPY ({sql} ORDER BY user_id) TO STDOUT"
     with planned(ONE_PASS, longest=LONGEST), connection.cursor() as cursor, cursor.copy(copied, params) as lines:
         lines.set_types(["int4"])

@@ -31,6 +31,7 @@ from products.export import BOM, FORMULA
 from products.models import AccessChange, BulkChange, Chain, Checkpoint, EvidencePack, HistoryBlock, Source
 from products.queries import product_names
 from users.models import Action, Capability, User, UserGroup
+from users.numbers import number
 from users.queries import UserFilter, can, users_matching
 from users.record import record
 
@@ -108,7 +109,7 @@ class HistoryFilter:
         rows = rows.filter(source=self.source) if self.source else rows
         if not self.q:
             return rows
-        if (change := _number_or_none(self.q)) is not None:
+        if (change := number(self.q)) is not None:
             return rows.filter(change=change)
         reasons = BulkChange.objects.filter(reason__icontains=self.q)
         return rows.filter(_of_people("user", self.q, now=now) | Q(change__in=reasons.values("pk")))
@@ -412,21 +413,16 @@ def _parts(file: IO[bytes]) -> Iterator[bytes]:
 
 def _of_people(field: str, words: str, *, now: datetime) -> Q:
     """Return the condition to be about a person: by their number, or by some of their name or email."""
-    if (person := _number_or_none(words)) is not None:
+    if (person := number(words)) is not None:
         return Q(**{field: person}) if person < 2**31 else Q(pk=None)
     found = users_matching(User.objects.all(), UserFilter.from_query({"search": [words]}), now=now)
     return Q(**{f"{field}__in": found.order_by().values("pk")})
 
 
-def _number_or_none(text: str) -> int | None:
-    digits = text.removeprefix("#")
-    return int(digits) if digits.isascii() and digits.isdigit() and int(digits) < 2**63 else None
-
-
 def _number(text: str) -> int | None:
-    if text and _number_or_none(text) is None:
+    if text and number(text) is None:
         raise InvalidHistoryFilter(_("“%(text)s” is not a number.") % {"text": text})
-    return _number_or_none(text)
+    return number(text)
 
 
 def _day(text: str, zone: str, *, days: int = 0) -> datetime | None:

@@ -22,6 +22,7 @@ from products.queries import catalogue, out_of_reach
 from products.selection import Selection, as_sql
 from products.targets import TARGET, Among, granted, left_out, target
 from users.models import User
+from users.numbers import LAST_ID
 from users.queries import changeable_by
 
 
@@ -229,7 +230,6 @@ class Number(StrEnum):
 
 
 PER_PRODUCT = (Number.GAINS, Number.LOSSES, Number.ONBOARDING)
-LAST = 2**31 - 1  # of all ids
 
 
 class Affected:
@@ -256,7 +256,7 @@ class Affected:
         condition = _condition(number, mode, product or 0, out_of_reach(actor))
         self._condition = out if number == Number.LEFT_OUT else f"{condition} AND NOT ({out})"
 
-    def users(self, first: int = 0, last: int = LAST) -> QuerySet[User]:
+    def users(self, first: int = 0, last: int = LAST_ID) -> QuerySet[User]:
         """Return them, or those in a range of ids, which are found as quickly wherever it is."""
         users = self._selected.filter(id__gte=first, id__lte=last)
         if self.number == Number.OUTRANKING:

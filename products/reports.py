@@ -23,6 +23,7 @@ from products.models import (
 )
 from products.targets import SLACK
 from users.models import User
+from users.numbers import LAST_ID, number
 from users.queries import UserFilter, sees_everybody, users_matching, visible_to
 
 
@@ -52,8 +53,8 @@ class ChangeFilter:
 def changes_matching(changes: QuerySet[BulkChange], wanted: ChangeFilter) -> QuerySet[BulkChange]:
     """Return those of the changes that the filter finds."""
     if wanted.search:
-        number = wanted.search.removeprefix("#")
-        named = Q(pk=int(number)) if number.isascii() and number.isdigit() and len(number) < 19 else Q()
+        change_id = number(wanted.search)
+        named = Q(pk=change_id) if change_id is not None else Q()
         changes = changes.filter(named | Q(reason__icontains=wanted.search))
     if wanted.actor is not None:
         changes = changes.filter(actor=wanted.actor)
@@ -98,7 +99,6 @@ class Fate(TextChoices):
     NOT_REACHED = "NOT_REACHED", _("Not reached")
 
 
-LAST = 2**31 - 1  # beyond every user's id
 FEW = 1_000  # found by a search: up to so many are looked for one by one
 WINDOW = 10_000  # users of the change in which a search that finds many looks at a time
 
@@ -158,7 +158,7 @@ def users_of(
         rows=[(user_id, told.get(user_id)) for user_id in ids],
         users=visible_to(reader).in_bulk(ids),
         previous=more if backwards else first if after else None,
-        next=(last if before < LAST else None) if backwards else more,
+        next=(last if before < LAST_ID else None) if backwards else more,
     )
 
 
@@ -167,9 +167,8 @@ def _few(matching: QuerySet[User], search: str, reader: User) -> list[int] | Non
     found = list(matching.values_list("id", flat=True)[: FEW + 1])
     if len(found) > FEW:
         return None
-    number = search.removeprefix("#")
-    if number.isascii() and number.isdigit() and len(number) < 10:
-        found += visible_to(reader).filter(id=int(number)).values_list("id", flat=True)
+    if (user_id := number(search, most=LAST_ID)) is not None and user_id not in found:
+        found += visible_to(reader).filter(id=user_id).values_list("id", flat=True)
     return found
 
 

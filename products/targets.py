@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from django.db import connection
 
 from products.models import BulkChange, Mode
+from users.numbers import LAST_ID
 
 # What a user holds afterwards, as SQL over `products`; `target` says the same in Python. Who was erased stays as they are: the
 # database sees to that (products/migrations/0011), and what is counted beforehand says so too.
@@ -38,7 +39,7 @@ ONLY_WHERE: Mapping[str, str] = {
 }
 BESIDE: Mapping[str, str] = {Mode.UNDO: "products_accesschange h"}
 SLACK = timedelta(days=2)  # by which the clocks of the console and of the database may differ, at the most
-EVERYBODY = {"first": 0, "last": 2**31 - 1}
+EVERYBODY = {"first": 0, "last": LAST_ID}
 
 
 def target(held: Iterable[int], *, mode: str, wanted: Iterable[int], preserved: Iterable[int]) -> frozenset[int]:

@@ -13,8 +13,8 @@ from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
 
 from users.models import Action, AdminAction, Role, User
+from users.numbers import number
 from users.queries import Status, UserFilter, users_matching, visible_groups, with_status
-from users.reading_list import number
 from users.reading_room import (
     NOTHING,
     ChoiceFilter,

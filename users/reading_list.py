@@ -1,17 +1,17 @@
 """One page of a list of Django admin, quick at millions of rows: told by the row it begins at, and found stretch by stretch."""
 
-import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from django.contrib.admin.views.main import ChangeList
-from django.db import OperationalError, connection, transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.text import capfirst
-from psycopg.errors import QueryCanceled
+
+from users.numbers import number
+from users.plans import TookTooLong, planned
 
 PAGE_SIZE = 50
 BEFORE, AFTER = "before", "after"
@@ -85,14 +85,14 @@ class ReadingList(ChangeList):
         rows = rows.reverse() if backwards else rows
         try:
             if not self._is_by_id(request) or not (self.query or self.has_active_filters):
-                with _patience(PATIENCE):
+                with planned({}, longest=PATIENCE):
                     return list(rows[: PAGE_SIZE + 1])
             if not self.model_admin.is_rare(request):
-                with suppress(_OutOfPatience), _patience(AT_ONCE):
+                with suppress(TookTooLong), planned({}, longest=AT_ONCE):
                     return list(rows[: PAGE_SIZE + 1])
-            with _patience(PATIENCE):
+            with planned({}, longest=PATIENCE):
                 return self._looked_through(request, rows, place[0] if place else None, backwards=backwards)
-        except _OutOfPatience:
+        except TookTooLong:
             self.was_cut_off = True
             return []
 
@@ -112,31 +112,9 @@ class ReadingList(ChangeList):
         return found
 
 
-class _OutOfPatience(Exception):
-    pass
-
-
-@contextmanager
-def _patience(longest: str) -> Iterator[None]:
-    try:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [longest])
-            yield
-    except OperationalError as error:
-        if isinstance(error.__cause__, QueryCanceled):
-            raise _OutOfPatience from error
-        raise
-
-
 def _beyond(fields: Sequence[str], mark: Sequence[Any], comparison: str) -> Q:
     """Return the condition on rows that come after the mark in the order of the fields, written so that an index serves it."""
     beyond = Q(**{f"{fields[0]}__{comparison}": mark[0]})
     if len(fields) == 1:
         return beyond
     return Q(**{f"{fields[0]}__{comparison}e": mark[0]}) & (beyond | _beyond(fields[1:], mark[1:], comparison))
-
-
-def number(text: str, *, most: int = 2**63) -> int | None:
-    """Return the number that “12” or “#12” names, None for any other text."""
-    digits = text.strip().removeprefix("#")
-    return int(digits) if re.fullmatch("[0-9]{1,19}", digits) and int(digits) < most else None

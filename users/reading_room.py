@@ -21,8 +21,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from users.models import User
+from users.numbers import LAST_ID, number
 from users.queries import UserFilter, users_matching
-from users.reading_list import PAGE_SIZE, ReadingList, number
+from users.reading_list import PAGE_SIZE, ReadingList
 
 FEW = 500
 STRETCH = 100_000  # ids
@@ -214,7 +215,7 @@ class PersonFilter(OneFilter):
     hint = gettext_lazy("Name or email")
 
     def narrowed(self, rows: QuerySet[Any]) -> QuerySet[Any]:
-        if (person := number(self.value, most=2**31)) is not None:
+        if (person := number(self.value, most=LAST_ID)) is not None:
             return rows.filter(**{self.field: person})
         return rows.filter(of_people(self.field, self.value))
 

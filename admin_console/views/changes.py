@@ -22,6 +22,7 @@ from products.models import BulkChange
 from products.queries import product_names, visible_changes
 from products.reports import changes_matching
 from users.models import Action, Capability, User
+from users.numbers import number
 from users.queries import can
 from users.record import record
 
@@ -131,7 +132,7 @@ def visible_change(reader: User, change_id: int) -> BulkChange:
 
 def _polled(request: Request, outcome: Outcome) -> HttpResponse:
     """Answer the progress that asks for itself: how far it is, or once it no longer runs, the result in place of it all."""
-    speaks = not outcome.is_running or outcome.tens > _number(request.GET.get("said", ""))
+    speaks = not outcome.is_running or outcome.tens > (number(request.GET.get("said", "")) or 0)
     context = {"outcome": outcome, "speaks": speaks}
     if outcome.is_running:
         return render(request, "changes/change.html#polled", context)
@@ -150,8 +151,3 @@ def _row(made: BulkChange, names: Mapping[int, str], at: datetime, *, undoable: 
     undone_by = [undo.pk for undo in made.undone_by.all()]
     seconds = ((made.finished_at or at) - made.requested_at).total_seconds()
     return Row(change=made, what=what(made, names), seconds=seconds, undone_by=max(undone_by, default=None), may_undo=undoable)
-
-
-def _number(text: str) -> int:
-    """Return the number in a query, 0 when there is none."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0

@@ -29,6 +29,7 @@ from notifications.models import Wording
 from notifications.tasks import ring
 from notifications.wordings import Words, identity, mail_identity, newest, versions
 from users.models import Capability
+from users.numbers import number
 
 NONE = "-"  # how the address of a page writes the variant that is none
 LANGUAGES = dict(settings.LANGUAGES)
@@ -126,14 +127,14 @@ def restore_words(request: Request, kind: str, variant: str, language: str) -> H
     """Let an earlier version, or the console's own words, count again."""
     subject = Subject.of(kind, variant, language)
     try:
-        if number := request.POST.get("number", ""):
-            version = get_object_or_404(versions(*subject.key), number=int(number) if number.isdigit() else 0)
+        if told := request.POST.get("number", ""):
+            version = get_object_or_404(versions(*subject.key), number=number(told))
             customising.restore(actor=request.user, version=version, now=now())
         else:
             customising.use_own_words(
                 actor=request.user, kind=subject.kind.name, variant=subject.variant, language=subject.language, now=now()
             )
-    except customising.Refused as refused:
+    except (customising.Refused, customising.WrittenMeanwhile) as refused:
         messages.error(request, str(refused))
     else:
         messages.success(request, _("These words count from now on."))

@@ -35,6 +35,7 @@ from products.models import SelectionDraft
 from products.queries import selection_draft
 from products.selection import Selection, everyone_in_words
 from users.models import Capability
+from users.numbers import LAST_ID, number
 from users.plans import TookTooLong
 from users.queries import UserFilter, can
 
@@ -262,4 +263,4 @@ def _pages(view: View, page: Page) -> list[dict[str, Any]]:
 
 def _ids(values: list[str]) -> set[int]:
     """Return the ids among what was posted; anything else names no user."""
-    return {int(value) for value in values if value.isascii() and value.isdigit() and len(value) < 10}
+    return {found for value in values if (found := number(value, most=LAST_ID)) is not None}

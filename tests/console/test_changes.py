@@ -568,6 +568,16 @@ def test_those_not_reached_are_paged_to_and_fro(client: Client, ada: User) -> No
     assert named(page_of(client, made, ways(first)["last"])) == left[70:]
 
 
+@pytest.mark.usefixtures("in_batches")
+def test_a_number_that_its_user_has_in_the_email_too_finds_them_once(client: Client, ada: User) -> None:
+    users = [make_user(f"User {n:03}") for n in range(30)]
+    User.objects.filter(pk=users[20].pk).update(email=f"{users[20].pk}@numbers.example")
+    made = change(ada, users, "rescue", now=now())
+    actions.cancel_change(actor=ada, change_id=made.pk, now=now())
+
+    assert named(page_of(client, made, f"?show=not_reached&search={users[20].pk}")).count("020") == 1
+
+
 def test_without_a_script_the_buttons_are_forms(client: Client, half_done: BulkChange) -> None:
     for verb, state in (("pause", "PAUSED"), ("resume", "RUNNING"), ("cancel", "CANCELLED")):
         response = client.post(f"/changes/{half_done.pk}/{verb}/")
@@ -786,6 +796,7 @@ def test_the_strip_goes_on_and_ends_with_one_word(client: Client, half_done: Bul
     assert "66 % 20 of 30 users" in shown(polled)
     assert f"Change #{half_done.pk}: 60 percent done" in shown(polled)
     assert "percent done" not in shown(strip(client, f"{of}&said=60"))
+    assert "percent done" not in shown(strip(client, f"{of}&said=²&watched=²"))
 
     run(half_done)
     over = strip(client, f"{of}&said=60")

@@ -104,7 +104,7 @@ class TestEditor:
         assert 'value="Late"' in late.text
         assert 'name="after" value="1"' in late.text
 
-    def test_an_earlier_version_is_restored(self, client: Client) -> None:
+    def test_an_earlier_version_is_restored(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         client.post(EDITOR, written())
         client.post(EDITOR, written(subject="Second", after=1))
 
@@ -116,7 +116,11 @@ class TestEditor:
         assert list(Wording.objects.order_by("number").values_list("subject", flat=True)) == [
             *("News for [[reader]]", "Second", "News for [[reader]]", "")
         ]
-        assert client.post(f"{EDITOR}restore/", {"number": "77"}).status_code == 404
+        for number in ("77", "²", "9" * 5_000):
+            assert client.post(f"{EDITOR}restore/", {"number": number}).status_code == 404
+        monkeypatch.setattr("notifications.customising._last", lambda *_: 0)  # as it was before somebody else was quicker
+        page = client.post(f"{EDITOR}restore/", {"number": "1"}, follow=True).text
+        assert "Sue Super saved another version meanwhile." in page
 
     def test_a_test_is_sent_and_what_was_written_stays(self, client: Client, sue: User) -> None:
         sent = client.post(EDITOR, written(do="test", subject="Draft for [[reader]]"))
