@@ -13,6 +13,7 @@ from notifications.models import OPEN, State
 from notifications.queries import fates_of, forecast
 from products.emails import CHANGE, ONBOARDING
 from products.models import AccessChange, BulkChange, BulkChangeSkip
+from products.pauses import Pause, pause_of
 from products.queries import may_steer, moves, onboarding_fates, product_names, progress, skipped_by_reason, waits_for
 from products.reports import Fate, UserPage, failed_users, users_of
 from users.models import Capability, User
@@ -90,6 +91,11 @@ class Outcome:
     def waits_for(self) -> int | None:
         """The earlier change of the same users that has to end first."""
         return None if self.pace["rate"] else waits_for(self.change)
+
+    @property
+    def pause(self) -> Pause | None:
+        """Why it paused by itself, if it did."""
+        return pause_of(self.change)
 
     @property
     def gains(self) -> list[tuple[str, int]]:

@@ -418,8 +418,8 @@ def _steered(
         change = BulkChange.objects.select_for_update().get(pk=change_id)
         _refuse_steering(actor, change, from_states)
         record(action, actor=actor, subject=change.pk, before={"state": change.state}, after={"state": to_state})
-        change.state, change.state_by, change.state_reason, change.failures = to_state, actor, "", 0
-        change.save(update_fields=["state", "state_by", "state_reason", "failures"])
+        change.state, change.state_by, change.state_cause, change.state_reason, change.failures = to_state, actor, "", "", 0
+        change.save(update_fields=["state", "state_by", "state_cause", "state_reason", "failures"])
     return change
 
 

@@ -26,6 +26,7 @@ from products.emails import CHANGE, INVITATION_KIND, ONBOARDING, ROLE_KIND
 from products.models import AccessChange, BulkChange, BulkChangeSkip, Mode, Product, Source
 from products.news import COURSES, SEATS_KIND
 from products.panels import change_link, in_words, timeline_panel
+from products.pauses import pause_of
 from products.queries import product_names, skipped_by_reason
 from products.selection import selection_in_words
 from products.stretches import Kind, Stretch, stretches
@@ -345,7 +346,8 @@ class BulkChangeAdmin(ReadOnlyAdmin):
     @column(_("state"))
     def state_in_words(self, row: Any) -> str:
         state = str(row.get_state_display())
-        return labelled(state, row.state_reason) if row.state_reason else state
+        pause = pause_of(row)
+        return labelled(state, str(pause)) if pause else state
 
     @column(_("users"))
     def counts(self, row: Any) -> SafeString:

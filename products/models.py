@@ -13,6 +13,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Func, Q, Value
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 EMPTY_SET = Value([], output_field=ArrayField(models.IntegerField()))
@@ -130,6 +131,14 @@ class BulkChange(models.Model):
         FAILED = "FAILED", _("Finished with errors")
         CANCELLED = "CANCELLED", _("Cancelled")
 
+    class Cause(models.TextChoices):
+        """Why it paused by itself; `pauses.Pause` says it in words."""
+
+        NOT_ALLOWED = "NOT_ALLOWED"
+        OUT_OF_REACH = "OUT_OF_REACH"
+        DISK_FULL = "DISK_FULL"
+        BATCHES_FAILED = "BATCHES_FAILED"
+
     actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, related_name="bulk_changes", null=True)
     key = models.UUIDField(_("key"), default=uuid.uuid4, editable=False)  # one per opened dialog: the same key is the same change
     fingerprint = models.CharField(max_length=64, editable=False)  # of what was asked for, to refuse the key with other content
@@ -143,7 +152,8 @@ class BulkChange(models.Model):
     notify = models.BooleanField(_("change emails"), default=True)
     reason = models.TextField(_("reason"), blank=True)
     state = models.CharField(_("state"), max_length=16, choices=State, default=State.RUNNING)
-    state_reason = models.TextField(blank=True)  # why it paused by itself
+    state_cause = models.CharField(max_length=16, choices=Cause, blank=True, default="", db_default="")  # why it paused by itself
+    state_reason = models.TextField(blank=True)  # and what others said of that: the database, or the name of a product
     state_by = models.ForeignKey(  # who paused, resumed or cancelled it last
         settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, related_name="+", null=True
     )
@@ -227,6 +237,9 @@ class BulkChangeBatch(models.Model):
         indexes = [models.Index(fields=["change", "n"], condition=Q(state="WAITING"), name="waiting_batches")]
 
 
+WORKER_ENDED = "The worker ended at each attempt."  # stored like this, told in the reader's language
+
+
 class BulkChangeSkip(models.Model):
     """A selected user whom a bulk change left alone, and why."""
 
@@ -244,10 +257,17 @@ class BulkChangeSkip(models.Model):
     change = models.ForeignKey(BulkChange, on_delete=models.DB_CASCADE, related_name="skips")
     user_id = models.IntegerField()
     reason = models.CharField(max_length=16, choices=Reason)
-    detail = models.TextField(blank=True, db_default="")  # what the database said
+    detail = models.TextField(blank=True, db_default="")  # what the database said, or WORKER_ENDED
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["change", "user_id"], name="skipped_once_in_a_bulk_change")]
+
+    @property
+    def explained(self) -> str:
+        """What is known beside the reason, in the language that is active; empty when nothing is."""
+        if self.detail == WORKER_ENDED:
+            return gettext("The worker ended at each attempt.")
+        return gettext("The database said: %(words)s") % {"words": self.detail} if self.detail else ""
 
 
 class SeatReservation(models.Model):

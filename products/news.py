@@ -16,6 +16,7 @@ from notifications.models import Notification
 from notifications.phrases import day, link, sentences
 from notifications.placeholders import Placeholder, Value
 from products.models import BulkChange, SeatWarning
+from products.pauses import Pause, pause_of
 from users.models import User
 
 COURSES = {
@@ -42,7 +43,7 @@ class CourseFacts:
     unchanged: int
     skipped: int
     waiting: int
-    reason: str
+    pause: Pause | None
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ class SeatFacts:
 
 
 def course_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
-    """Return how far the change of each email came, by notification id, in one query."""
-    changes = BulkChange.objects.in_bulk({n.about for n in notifications})
+    """Return how far the change of each email came, by notification id, in one query, and one for each whose batches failed."""
+    changes = BulkChange.objects.select_related("actor").in_bulk({n.about for n in notifications})
     return {n.id: _course(changes[n.about], n.kind) for n in notifications if n.about in changes}
 
 
@@ -73,7 +74,7 @@ def course_values(facts: CourseFacts) -> dict[str, Value]:
         (facts.waiting, ngettext("%(users)s user still waits.", "%(users)s users still wait.", facts.waiting)),
     ]
     lines = [line % {"users": number_format(users, force_grouping=True)} for users, line in counted if users]
-    why = [gettext("Why it paused: %(reason)s") % {"reason": facts.reason}] if facts.reason else []
+    why = [gettext("Why it paused: %(reason)s") % {"reason": facts.pause}] if facts.pause else []
     return {
         "change": Value.plain(facts.number),
         "date": Value.plain(day(facts.requested_at)),
@@ -110,15 +111,15 @@ def _course(change: BulkChange, kind: str) -> CourseFacts:
         unchanged=change.unchanged,
         skipped=change.skipped,
         waiting=change.not_reached,
-        reason=change.state_reason if kind == "PAUSED" else "",
+        pause=pause_of(change) if kind == "PAUSED" else None,
     )
 
 
 def _course_sample(kind: str, reader: User, now: datetime) -> CourseFacts:
     last = BulkChange.objects.order_by("-id").first()
-    reason = "No space left on device" if kind == "PAUSED" else ""
+    pause = Pause(BulkChange.Cause.DISK_FULL, "No space left on device") if kind == "PAUSED" else None
     made = BulkChange(id=1, requested_at=now, targets=1_204, changed=1_180, unchanged=20, skipped=4)
-    return CourseFacts(**{**vars(_course(last or made, kind)), "reason": reason})
+    return CourseFacts(**{**vars(_course(last or made, kind)), "pause": pause})
 
 
 def _seat_sample(reader: User, variant: str, now: datetime) -> SeatFacts:

@@ -7,12 +7,10 @@ from enum import Enum
 
 from django.db import DatabaseError, OperationalError, connection, transaction
 from django.db.models import F
-from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from notifications import actions as notifications
 from products.batch import LostClaim, apply_batch
-from products.models import BulkChange, BulkChangeBatch, BulkChangeSkip, Product, Source
+from products.models import WORKER_ENDED, BulkChange, BulkChangeBatch, BulkChangeSkip, Product, Source
 from products.queries import EARLIER, out_of_reach
 from users.models import Capability
 from users.queries import can
@@ -47,13 +45,13 @@ def advance_bulk_change(*, change_id: int, now: datetime) -> Step:
         _finish(change, now=now)  # it may have been paused during its last batch
         return Step.OVER
     assert change.actor is not None
-    if why := _reduced(change):
-        return _pause(change, why)
+    if reduced := _reduced(change):
+        return _pause(change, *reduced)
     batch = _claim(change)
     if batch is None:
         return Step.OVER if _finish(change, now=now) else Step.WAIT
     if batch.attempts > CLAIMS:
-        return _divide(batch, _("The worker ended at each attempt."))
+        return _divide(batch, WORKER_ENDED)
     try:
         retrying(lambda: _apply_claimed(change, batch))
     except LostClaim:
@@ -65,15 +63,13 @@ def advance_bulk_change(*, change_id: int, now: datetime) -> Step:
     return Step.MORE
 
 
-def _reduced(change: BulkChange) -> str:
-    """Return why the actor may no longer make this change, or nothing: capabilities are read again at each batch (rule B12)."""
-    actor = change.actor
-    if not can(actor, Capability.ASSIGN_PRODUCTS):
-        return _("%(name)s may no longer set products.") % {"name": actor}
-    if lost := out_of_reach(actor) - set(change.preserved):
-        product = Product.objects.get(pk=min(lost)).name
-        return _("%(name)s may no longer grant or remove %(product)s.") % {"name": actor, "product": product}
-    return ""
+def _reduced(change: BulkChange) -> tuple[BulkChange.Cause, str] | None:
+    """Return why the actor may no longer make this change, if so: capabilities are read again at each batch (rule B12)."""
+    if not can(change.actor, Capability.ASSIGN_PRODUCTS):
+        return BulkChange.Cause.NOT_ALLOWED, ""
+    if lost := out_of_reach(change.actor) - set(change.preserved):
+        return BulkChange.Cause.OUT_OF_REACH, Product.objects.get(pk=min(lost)).name
+    return None
 
 
 def _claim(change: BulkChange) -> BulkChangeBatch | None:
@@ -115,16 +111,16 @@ def _failed(change: BulkChange, batch: BulkChangeBatch, error: DatabaseError) ->
     logger.warning("batch_failed", extra={"change": change.pk, "batch": batch.n, "attempt": batch.attempts, "error": words})
     if state in DISK_FULL:
         _put_off(batch, words, seconds=0)
-        return _pause(change, _("The database has no room left: %(words)s") % {"words": words})
+        return _pause(change, BulkChange.Cause.DISK_FULL, words)
     if isinstance(error, OperationalError) and batch.attempts < ATTEMPTS:
         _put_off(batch, words, seconds=2**batch.attempts)
         return Step.MORE
     if batch.attempts < REFUSALS and batch.depth == 0:
         _put_off(batch, words, seconds=0)
         return Step.MORE
-    if batch.depth == 0 and (why := _too_many_failures(change, words)):
+    if batch.depth == 0 and _too_many_failures(change):
         _put_off(batch, words, seconds=0)
-        return _pause(change, why)
+        return _pause(change, BulkChange.Cause.BATCHES_FAILED, words)
     return _divide(batch, words)
 
 
@@ -142,24 +138,18 @@ def _put_off(batch: BulkChangeBatch, words: str, *, seconds: int) -> None:
         )
 
 
-def _too_many_failures(change: BulkChange, words: str) -> str:
-    """Count a frozen batch that failed; return why to pause once more than one in twenty did: that is not the users' fault."""
+def _too_many_failures(change: BulkChange) -> bool:
+    """Count a frozen batch that failed; return whether more than one in twenty did: that is not the users' fault."""
     BulkChange.objects.filter(pk=change.pk).update(failures=F("failures") + 1)
     failures = BulkChange.objects.values_list("failures", flat=True).get(pk=change.pk)
-    frozen = change.batches.filter(depth=0).count()
-    if failures < FEW_FAILURES or failures * MANY_FAILURES <= frozen:
-        return ""
-    return ngettext(
-        "%(failures)s of %(frozen)s batch failed. The database said: %(words)s",
-        "%(failures)s of %(frozen)s batches failed. The database said: %(words)s",
-        frozen,
-    ) % {"failures": failures, "frozen": frozen, "words": words}
+    return failures >= FEW_FAILURES and failures * MANY_FAILURES > change.batches.filter(depth=0).count()
 
 
-def _pause(change: BulkChange, why: str) -> Step:
+def _pause(change: BulkChange, cause: BulkChange.Cause, words: str) -> Step:
+    """Let a change wait for somebody to resume it; `words` are what others say of the cause."""
     running = BulkChange.objects.filter(pk=change.pk, state=BulkChange.State.RUNNING)  # and not finished by another worker
     with transaction.atomic():
-        if running.update(state=BulkChange.State.PAUSED, state_reason=why, state_by=None):
+        if running.update(state=BulkChange.State.PAUSED, state_cause=cause, state_reason=words, state_by=None):
             _tell_who_asked(change, BulkChange.State.PAUSED)
     return Step.OVER
 

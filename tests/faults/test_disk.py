@@ -24,8 +24,7 @@ def test_a_full_disk_pauses_a_change_and_room_lets_it_finish(house: House, admin
         house.assert_well("on a full disk")
 
         assert 20 <= made.changed < 120
-        assert "The database has no room left" in made.state_reason
-        assert "No space left on device" in made.state_reason
+        assert (made.state_cause, "No space left on device" in made.state_reason) == ("DISK_FULL", True)
 
         visitor, posted = Visitor(house, admin.email), form(admin, house.people(8), "meeting")
         refused = visitor.fetch(APPLY, **posted)

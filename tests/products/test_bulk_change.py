@@ -11,6 +11,7 @@ from django.utils import timezone
 from notifications.models import Notification
 from products import actions, previews, queries, running
 from products.models import TICKED_MODES, AccessChange, BulkChange, BulkChangeSkip, Mode, Product, ProductAccess, Seat
+from products.pauses import pause_of
 from products.selection import Selection
 from tests.factories import NOW, change, give, held_by, ids, limit, make_group, make_user, product
 from users.models import Role, User
@@ -341,7 +342,7 @@ def test_an_admin_who_loses_the_capability_pauses_the_change(admin, in_batches):
     run(made)
 
     assert (made.state, made.changed) == (BulkChange.State.PAUSED, 3)
-    assert "Ada Admin" in made.state_reason
+    assert str(pause_of(made)) == "Ada Admin may no longer set products."
 
 
 def test_an_admin_reduced_to_fewer_products_pauses_the_change(in_batches):
@@ -353,6 +354,7 @@ def test_an_admin_reduced_to_fewer_products_pauses_the_change(in_batches):
     run(made)
 
     assert made.state == BulkChange.State.PAUSED
+    assert str(pause_of(made)) == f"{admin.name} may no longer grant or remove GoTo Connect."
     assert all(held_by(user) == {"central"} for user in users)
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import psycopg
 import pytest
 from django.db import connection
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from products import actions, queries, running
 from products.batch import LostClaim
 from products.models import AccessChange, BulkChange, BulkChangeBatch, Entitlement, Mode, Seat, SeatReservation
+from products.pauses import pause_of
 from tests.factories import NOW, change, give, held_by, limit, make_group, make_user, make_users, not_reached, product, run, undo
 from tests.processes import wait_until
 from tests.products.conftest import breaches
@@ -476,12 +477,14 @@ def test_a_full_disk_pauses_the_change_and_harms_nobody(admin, users, in_batches
     poison(users[4], words="could not extend file: no space left", code="disk_full")
     run(made)
     assert (made.state, made.state_by, counts(made)) == (State.PAUSED, None, (8, 3, 0, 0, 5))
-    assert "could not extend file: no space left" in made.state_reason
+    assert str(pause_of(made)) == "The database has no room left: could not extend file: no space left"
+    with translation.override("de"):
+        assert str(pause_of(made)) == "Die Datenbank hat keinen Speicherplatz mehr: could not extend file: no space left"
     assert holders(users, "rescue") == [0, 1, 2]
 
     poison.heal()
     actions.resume_change(actor=admin, change_id=made.pk)
-    assert (run(made).state, made.state_reason, counts(made)) == (State.FINISHED, "", (8, 8, 0, 0, 0))
+    assert (run(made).state, pause_of(made), counts(made)) == (State.FINISHED, None, (8, 8, 0, 0, 0))
 
 
 def test_many_batches_that_fail_pause_the_change_and_resumed_it_counts_anew(admin, settings, poison):
@@ -490,13 +493,12 @@ def test_many_batches_that_fail_pause_the_change_and_resumed_it_counts_anew(admi
     poison(*users[0:10:2], words="Something is wrong.")
     made = run(change(admin, users, "rescue"))
     assert (made.state, made.failures, made.state_by) == (State.PAUSED, 3, None)
-    assert "3 of 8 batches" in made.state_reason
-    assert "Something is wrong." in made.state_reason
+    assert str(pause_of(made)) == "3 of 8 batches failed. The database said: Something is wrong."
     assert made.reached == 0
     assert made.batches.filter(state="SPLIT").count() == 2  # the third waits as a whole
 
     resumed = actions.resume_change(actor=admin, change_id=made.pk)
-    assert (resumed.failures, resumed.state_reason) == (0, "")
+    assert (resumed.failures, pause_of(resumed)) == (0, None)
     assert (run(made).state, made.failures) == (State.PAUSED, 3)
     actions.resume_change(actor=admin, change_id=made.pk)
     assert (run(made).state, counts(made)) == (State.FAILED, (16, 11, 0, 5, 0))
