@@ -59,20 +59,23 @@ def ids(*codes: str) -> list[int]:
 
 def give(user: User, *codes: str) -> User:
     """Let a user hold these products, and no others, since before the console."""
-    actions.record_already_held(
-        actor=None, holdings="SELECT %s::int AS user_id, %s::int[] AS products", params=[user.pk, ids(*codes)]
-    )
+    give_all([user], *codes)
     return user
 
 
-def make_holders(number: int, *codes: str) -> list[User]:
-    """Return so many stored Members who hold these products since before the console."""
-    users = make_users(number)
+def give_all(users: Iterable[User], *codes: str) -> None:
+    """Let each of these users hold these products, and no others, since before the console."""
     actions.record_already_held(
         actor=None,
         holdings="SELECT unnest(%s::int[]) AS user_id, %s::int[] AS products",
         params=[[user.pk for user in users], ids(*codes)],
     )
+
+
+def make_holders(number: int, *codes: str) -> list[User]:
+    """Return so many stored Members who hold these products since before the console."""
+    users = make_users(number)
+    give_all(users, *codes)
     return users
 
 

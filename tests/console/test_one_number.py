@@ -10,10 +10,11 @@ import pytest
 from django.db import transaction
 from django.test import Client
 from django.urls import reverse
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from products.models import BulkChange
+from tests.examples import tried
 from tests.factories import give, ids, make_group, make_user
 from users.models import Role, User
 from users.queries import Status
@@ -53,7 +54,7 @@ def people(db) -> dict[str, Any]:
     return {"Sales": sales.pk, "Benelux": benelux.pk, "none": 0, "rescue": rescue, "meeting": meeting}
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tried(10)
 @given(query=queries, mode=st.sampled_from(["REPLACE", "ADD", "REMOVE"]), role=st.sampled_from([Role.ADMIN, Role.MANAGER]))
 def test_the_number_is_one(people: dict[str, Any], query: dict[str, Any], mode: str, role: str):
     with transaction.atomic():

@@ -172,7 +172,7 @@ def test_names_in_an_export_are_no_formulas() -> None:
     assert rows[1][1:] == ["'=SUM(1) O'Brien", "'=evil@tests.example"]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_whatever_happened_all_questions_agree_with_a_replay(seed: int) -> None:
     chance = random.Random(seed)
     people, codes = make_users(5), ["meeting", "rescue", "training"]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 from django.db import transaction
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifications.actions import deliver_due
@@ -23,6 +23,7 @@ from notifications.models import Notification
 from products import actions, previews
 from products.models import TICKED_MODES, BulkChange, Mode, Product
 from products.selection import Selection
+from tests.examples import tried
 from tests.factories import NOW, give, limit, make_group, make_user, not_reached, run, undo
 from tests.products.conftest import Poison, breaches
 from users.models import Role, User, UserGroup
@@ -201,7 +202,7 @@ def organisation(poison) -> Organisation:
     return Organisation(make_user(role=Role.SUPER_ADMIN, language="nl"), users, groups)
 
 
-@settings(max_examples=16, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tried(12)
 @given(seed=st.integers(0, 2**32 - 1), acts=st.integers(4, 6))
 def test_every_life_agrees_with_the_model(seed, acts, organisation, poison, inbox, settings):
     chance = Random(seed)

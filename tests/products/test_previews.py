@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from django.db import transaction
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from products import previews
@@ -15,6 +15,7 @@ from products.previews import PER_PRODUCT, Affected, Number, compose, preview
 from products.queries import skipped_by_reason
 from products.selection import Selection
 from products.targets import target
+from tests.examples import tried
 from tests.factories import NOW, change, give, ids, limit, make_group, make_user, product
 from users.models import Role, User
 from users.queries import UserFilter
@@ -48,7 +49,7 @@ choices = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tried(8)
 @given(people=people, choice=choices)
 def test_every_number_is_what_happens_and_has_its_names(people, choice):
     with transaction.atomic():

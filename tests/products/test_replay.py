@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from products import checkpoints
@@ -15,6 +15,7 @@ from products.models import TICKED_MODES, AccessChange, BulkChange, ProductAcces
 from products.refusals import ChangeRefused
 from products.sealing import seal
 from products.verification import verify
+from tests.examples import tried
 from tests.factories import NOW, change, ids, make_user, run, undo
 from tests.products.conftest import breaches
 from users.models import Role, User
@@ -80,7 +81,7 @@ def replayed() -> dict[int, list[int]]:
 
 
 @pytest.mark.django_db
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tried(8)
 @given(seed=st.integers(0, 2**32 - 1), acts=st.integers(4, 10))
 def test_the_history_replayed_from_nothing_is_what_is_held(seed, acts):
     with transaction.atomic():

@@ -8,9 +8,10 @@ from urllib.parse import urlencode
 import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.http import QueryDict
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import tried
 from tests.factories import NOW, give, ids, make_group, make_user
 from users.models import Capability, Role, User
 from users.queries import (
@@ -394,7 +395,7 @@ def organisation() -> Callable[[UserFilter], None]:
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tried(15)
 def test_no_filter_and_no_search_leaves_the_scope(organisation: Any, data: st.DataObject) -> None:
     def some(values: Any) -> Any:
         return st.lists(st.sampled_from(list(values)), max_size=3, unique=True).map(tuple)
