@@ -9,9 +9,10 @@ from django.contrib.auth.forms import SetPasswordForm
 from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy as _
 
+from admin_console.group_forms import GroupsField
 from products.queries import catalogue, out_of_reach
-from users.models import Role, User, UserGroup
-from users.queries import grantable_roles, visible_groups
+from users.models import Role, User
+from users.queries import grantable_roles
 
 LANGUAGES = [("", _("As the organisation’s")), *settings.LANGUAGES]
 time_zones = lazy(lambda: [("", _("As the console’s")), *((zone, zone) for zone in sorted(available_timezones()))], list)
@@ -33,9 +34,7 @@ class AddUserForm(Described):
     email = forms.CharField(label=_("Email"), max_length=254, widget=forms.EmailInput)
     role = forms.ChoiceField(label=_("Role"))
     language = forms.ChoiceField(label=_("Language"), required=False, choices=LANGUAGES)
-    groups = forms.ModelMultipleChoiceField(
-        UserGroup.objects.all(), label=_("User groups"), required=False, widget=forms.CheckboxSelectMultiple
-    )
+    groups = GroupsField(label=_("User groups"))
     products = forms.MultipleChoiceField(label=_("Products to begin with"), required=False, widget=forms.CheckboxSelectMultiple)
     invited = forms.BooleanField(
         label=_("Send an invitation"),
@@ -52,10 +51,7 @@ class AddUserForm(Described):
         fields["products"].choices = [
             (product.pk, product.name) for product in catalogue() if product.retired_at is None and product.pk not in unreachable
         ]
-        paths = dict(visible_groups(actor))
-        fields["groups"].queryset = UserGroup.objects.filter(pk__in=paths)
-        fields["groups"].label_from_instance = lambda group: paths[group.pk]
-        fields["groups"].choices = list(paths.items())
+        fields["groups"].offer(actor)
 
     @property
     def product_ids(self) -> list[int]:
@@ -74,12 +70,17 @@ class FirstPasswordForm(SetPasswordForm[User]):
 
 
 class RoleForm(Described):
-    """Another role for a user."""
+    """Another role for a user, and the groups that they manage as a Manager."""
 
     role = forms.ChoiceField(label=_("Role"))
+    manages = GroupsField(
+        label=_("Managed groups"), help_text=_("A Manager sees the users of these groups and of their subgroups.")
+    )
     quiet = forms.BooleanField(label=_("Do not notify the user about this change"), required=False)
 
     def __init__(self, data: Any = None, *, actor: User, user: User) -> None:
-        super().__init__(data, initial={"role": user.role})
+        managed = set(user.managed_groups.values_list("id", flat=True))
+        super().__init__(data, initial={"role": user.role, "manages": managed})
         fields: Any = self.fields
         fields["role"].choices = [(role, role.label) for role in grantable_roles(actor)]
+        fields["manages"].offer(actor, first=managed)

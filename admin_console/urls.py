@@ -16,6 +16,7 @@ from admin_console.views import (
     errors,
     evidence,
     find,
+    groups,
     health,
     manage_products,
     manage_users,
@@ -61,8 +62,14 @@ urlpatterns = [
     path("users/<int:user_id>/erase/", erasing.erase, name="erase_user"),
     path("users/<int:user_id>/invite/", people.invite_user, name="invite_user"),
     path("users/<int:user_id>/role/", people.user_role, name="user_role"),
+    path("users/<int:user_id>/groups/", people.user_groups, name="user_groups"),
     path("users/<int:user_id>/emails/<int:email_id>/retry/", user.retry_email, name="retry_email"),
     path("users/<int:user_id>/as-of/", as_of.user_as_of, name="user_as_of"),
+    # User groups
+    path("groups/", groups.groups, name="groups"),
+    path("groups/add/", groups.add_group, name="add_group"),
+    path("groups/<int:group_id>/", groups.group, name="group"),
+    path("groups/<int:group_id>/delete/", groups.delete_group, name="delete_group"),
     # Changes
     path("changes/", changes.changes, name="changes"),
     path("changes/running/", changes.running, name="running_changes"),

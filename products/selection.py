@@ -109,8 +109,13 @@ def selection_in_words(selection: Mapping[str, Any], *, products: Mapping[int, s
     narrowed = [labelled(_("search"), quoted(" ".join(wanted["search"])))] if wanted.get("search") else []
     for category, (label, known) in labels.items():
         if values := wanted.get(category):
-            narrowed.append(labelled(label, alternatives([str(known.get(value, value)) for value in values])))
+            narrowed.append(labelled(label, alternatives([str(known.get(value) or gone(value)) for value in values])))
     return everyone_in_words(narrowed, unticked=selection.get("unticked", 0))
+
+
+def gone(value: str) -> str:
+    """Return what a group is called that a filter names and that was deleted since."""
+    return _("deleted (#%(number)s)") % {"number": value}
 
 
 def everyone_in_words(narrowed: Sequence[str], *, unticked: int) -> str:

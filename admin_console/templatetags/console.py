@@ -66,6 +66,7 @@ def navigation(context: template.Context) -> list[Link]:
     request = context["request"]
     pages = [
         (_("Manage users"), "manage_users", can(request.user, Capability.VIEW_USERS)),
+        (_("User groups"), "groups", can(request.user, Capability.MANAGE_USERS)),
         (_("Products"), "products", can(request.user, Capability.VIEW_USERS)),
         (_("Changes"), "changes", can(request.user, Capability.VIEW_USERS)),
         (_("Notifications"), "notifications", can(request.user, Capability.VIEW_NOTIFICATIONS)),

@@ -1,4 +1,4 @@
-"""Adding a user, inviting them once more, and giving them another role."""
+"""Adding a user, inviting them once more, and giving them another role, or other groups to be in or to manage."""
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -9,13 +9,14 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
 from admin_console.access import Request, may_sign_in, requires
+from admin_console.group_forms import UserGroupsForm
 from admin_console.person_forms import AddUserForm, RoleForm
 from admin_console.views.changes import see_other
 from notifications.people import change_role, invite
 from notifications.tasks import ring
 from products.people import add_person
 from products.refusals import ChangeRefused
-from users.actions import InvalidUser, LastSuperAdmin, NotAllowed
+from users.actions import GroupGone, InvalidUser, LastSuperAdmin, NotAllowed, put_in_groups
 from users.models import Capability
 from users.queries import grantable_roles, visible_to
 
@@ -62,19 +63,38 @@ def invite_user(request: Request, user_id: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 @requires(Capability.CHANGE_ROLES)
 def user_role(request: Request, user_id: int) -> HttpResponse:
-    """Give a user another role, and tell them unless that is switched off."""
+    """Give a user another role, and a Manager the groups they manage; tell them of the role unless that is switched off."""
     user = get_object_or_404(visible_to(request.user), pk=user_id)
     if user.role not in grantable_roles(request.user):
         raise PermissionDenied(_("You may not give or take this role."))
     form = RoleForm(request.POST if request.method == "POST" else None, actor=request.user, user=user)
     if request.method == "POST" and form.is_valid():
-        asked = form.cleaned_data
+        asked = {name: form.cleaned_data[name] for name in ("role", "manages")}
         try:
-            changed = change_role(actor=request.user, user=user, role=asked["role"], notify=not asked["quiet"], now=now())
+            changed = change_role(actor=request.user, user=user, notify=not form.cleaned_data["quiet"], now=now(), **asked)
         except (NotAllowed, LastSuperAdmin) as error:
             form.fail("role", str(error))
+        except (InvalidUser, GroupGone) as error:
+            form.fail("manages", str(error))
         else:
             ring()
             messages.success(request, _("The role was changed.") if changed else _("The user has this role already."))
             return see_other("user", user.pk)
     return render(request, "users/role.html", {"form": form, "person": user}, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "POST"])
+@requires(Capability.MANAGE_USERS)
+def user_groups(request: Request, user_id: int) -> HttpResponse:
+    """Put a user in the groups that are ticked, and out of the others."""
+    user = get_object_or_404(visible_to(request.user), pk=user_id)
+    form = UserGroupsForm(request.POST if request.method == "POST" else None, actor=request.user, user=user)
+    if request.method == "POST" and form.is_valid():
+        try:
+            put_in_groups(actor=request.user, user=user, groups=form.cleaned_data["groups"])
+        except (NotAllowed, GroupGone) as error:
+            form.add_error("groups", str(error))
+        else:
+            messages.success(request, _("The user groups were changed."))
+            return see_other("user", user.pk)
+    return render(request, "users/user_groups.html", {"form": form, "person": user}, status=422 if form.errors else 200)

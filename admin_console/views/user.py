@@ -125,7 +125,18 @@ class UserPage:
     def groups(self) -> list[str]:
         """The paths of the user's groups that the actor may see."""
         own = set(self.person.memberships.values_list("group_id", flat=True))
-        return [path for group, path in visible_groups(self.actor) if group in own]
+        return [path for group, path in self._visible_groups if group in own]
+
+    @property
+    def manages(self) -> list[str]:
+        """The paths of the groups that a Manager manages and that the actor may see."""
+        managed = set(self.person.managed_groups.values_list("id", flat=True))
+        return [path for group, path in self._visible_groups if group in managed]
+
+    @property
+    def may_put_in_groups(self) -> bool:
+        """Whether the actor may put the user in other groups."""
+        return can(self.actor, Capability.MANAGE_USERS) and not self.person.is_erased
 
     @cached_property
     def held(self) -> list[Held]:
@@ -216,6 +227,10 @@ class UserPage:
     def _named(self, products: Any) -> list[str]:
         wanted = set(products)
         return [product.name for product in self.products if product.pk in wanted]
+
+    @cached_property
+    def _visible_groups(self) -> list[tuple[int, str]]:
+        return visible_groups(self.actor)
 
     @cached_property
     def _sees_all_changes(self) -> bool:
