@@ -143,10 +143,10 @@ class ScriptedServer:
                         continue
                     say("354 go on")
                     content = b""
-                    for line in iter(at.rfile.readline, b".\r\n"):
-                        if not line:  # Who sent it is gone.
+                    for part in iter(at.rfile.readline, b".\r\n"):
+                        if not part:  # Who sent it is gone.
                             return
-                        content += line[1:] if line.startswith(b"..") else line
+                        content += part[1:] if part.startswith(b"..") else part
                     time.sleep(self.delay)
                     if not recipients:
                         say("554 5.5.1 No valid recipients")
