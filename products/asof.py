@@ -21,6 +21,7 @@ from products.export import BOM, SAFE
 from products.models import AccessChange, Product, ProductAccess
 from products.queries import timeline
 from products.selection import as_sql
+from products.stretches import Kind, stretches
 from users.models import User
 from users.numbers import LAST_ID
 from users.plans import SWEEP, planned
@@ -122,13 +123,14 @@ USERS = """
 WITH touched AS (
     SELECT user_id, {earlier} AS earlier, {later} AS later FROM products_accesschange
     WHERE at > %(since)s AND user_id BETWEEN %(first)s AND %(last)s
-        AND (%(product)s = ANY(before)) <> (%(product)s = ANY(after))
+        AND (%(product)s = ANY(before)) <> (%(product)s = ANY(after)) {where}
     GROUP BY user_id
 ), holding AS (
     SELECT user_id FROM products_productaccess WHERE user_id BETWEEN %(first)s AND %(last)s AND %(product)s = ANY(products)
 )
 SELECT user_id FROM touched FULL JOIN holding USING (user_id) WHERE {asked} {scope}
 """
+SCATTERED = 1_000_000  # rows of the history, among which those of a product are not looked for one stretch after the other
 RANGES = (4_000, 32_000)  # ids in which a page is looked for at first: few hold few products, so then among all at once
 LONGEST = "30s"  # so long one pass over the whole history may take
 ONE_PASS = {**SWEEP, "work_mem": "128MB"}  # a number for each of a million users, in memory
@@ -218,8 +220,17 @@ def _users(question: Question, first: int, last: int) -> tuple[str, Mapping[str,
     later = "NULL::bigint"
     if question.until is not None:
         later, params["until"] = FIRST.format("%(until)s"), question.until
-    sql = USERS.format(earlier=FIRST.format("%(since)s"), later=later, asked=ASKED[question.what], scope=scope)
+    where = _where_it_moved(question.product) if last == LAST_ID else ""
+    sql = USERS.format(earlier=FIRST.format("%(since)s"), later=later, asked=ASKED[question.what], scope=scope, where=where)
     return sql, params
+
+
+def _where_it_moved(product: Product) -> str:
+    """Return as SQL the condition to lie where a product was granted or revoked; nothing if that is all over the history."""
+    places = {*stretches(Kind(granted=product.pk)), *stretches(Kind(revoked=product.pk))}
+    if sum(place.last - place.first for place in places) > SCATTERED:
+        return ""
+    return f"AND ({' OR '.join(f'id BETWEEN {place.first} AND {place.last}' for place in places) or 'false'})"
 
 
 def _rows(question: Question, user_ids: Sequence[int]) -> dict[int, AccessChange]:

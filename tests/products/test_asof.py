@@ -14,6 +14,8 @@ from django.utils import timezone
 from products import asof
 from products.asof import Question, What
 from products.models import Source
+from products.sealing import seal
+from products.stretches import summarise
 from tests.factories import NOW, change, give, ids, make_group, make_holders, make_user, make_users, product
 from users.models import Role, User
 
@@ -178,7 +180,10 @@ def test_whatever_happened_all_questions_agree_with_a_replay(seed: int) -> None:
     people, codes = make_users(5), ["meeting", "rescue", "training"]
     moments = [clock()]
     states: list[dict[int, frozenset[str]]] = [{user.pk: frozenset() for user in people}]
-    for _step in range(12):
+    for step in range(12):
+        if step == 6:  # what follows is not summarised yet
+            seal()
+            summarise()
         some = chance.sample(people, chance.randint(1, 3))
         wanted = frozenset(chance.sample(codes, chance.randint(0, 3)))
         for user in some:
@@ -196,6 +201,21 @@ def test_whatever_happened_all_questions_agree_with_a_replay(seed: int) -> None:
             assert who(code, moments[first]) == sorted(holding[first])
             assert who(code, moments[first], moments[last], What.GAINED) == sorted(holding[last] - holding[first])
             assert who(code, moments[first], moments[last], What.LOST) == sorted(holding[first] - holding[last])
+
+
+def test_a_product_that_seldom_moved_is_looked_for_where_it_did_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked() -> str:
+        with CaptureQueriesContext(connection) as queries:
+            asof.count(Question(product=product("rescue"), reader=User(role=Role.SUPPORT), since=NOW))
+        return " ".join(query["sql"] for query in queries)
+
+    make_holders(1, "rescue")
+    seal()
+    summarise()
+
+    assert " AND (id BETWEEN " in asked()
+    monkeypatch.setattr(asof, "SCATTERED", -1)
+    assert " AND (id BETWEEN " not in asked()
 
 
 def test_a_page_costs_the_same_for_few_and_many() -> None:
