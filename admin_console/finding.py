@@ -88,6 +88,7 @@ def _actions(reader: User, now: datetime) -> list[Hit]:
         actions.append(Hit("products", _("Manage products"), dialog, _("for the selected users")))
     if can(reader, Capability.MANAGE_USERS):
         actions.append(Hit("plus", _("Add user"), reverse("add_user")))
+        actions.append(Hit("plus", _("Add group"), reverse("add_group")))
     return [*actions, Hit("info", _("Keyboard shortcuts"), reverse("shortcuts"))]
 
 
@@ -96,9 +97,14 @@ def _is_somebody(draft: SelectionDraft) -> bool:
 
 
 def _matching(hits: Iterable[Hit], text: str) -> list[Hit]:
-    """Return the first hits whose label has every word of the text, whatever its capitals and accents."""
-    words = _folded(text).split()
-    return [hit for hit in hits if all(word in _folded(hit.label) for word in words)][: MOST if text else None]
+    """Return the first hits whose label has every word of the text."""
+    return [hit for hit in hits if has_words(hit.label, text)][: MOST if text else None]
+
+
+def has_words(label: str, text: str) -> bool:
+    """Return whether a label has every word of the text, whatever its capitals and accents."""
+    folded = _folded(label)
+    return all(word in folded for word in _folded(text).split())
 
 
 def _folded(text: str) -> str:

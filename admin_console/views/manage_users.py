@@ -33,7 +33,7 @@ from notifications.phrases import labelled, quoted
 from products import actions
 from products.models import SelectionDraft
 from products.queries import selection_draft
-from products.selection import Selection, everyone_in_words
+from products.selection import Selection, everyone_in_words, gone
 from users.models import Capability
 from users.numbers import LAST_ID, number
 from users.plans import TookTooLong
@@ -208,7 +208,7 @@ def _everyone(selection: Selection, choices: Choices) -> str:
     """Return whom “Select all” took, in words: “everyone with Status: Suspended, Role: Member, except 3”."""
     wanted = selection.filter
     narrowed = [
-        labelled(CATEGORIES[category], choices.label(category, value) or value) for category, value in wanted_values(wanted)
+        labelled(CATEGORIES[category], choices.label(category, value) or gone(value)) for category, value in wanted_values(wanted)
     ]
     if wanted.search:
         narrowed.append(labelled(_searching(wanted), quoted(wanted.search)))
