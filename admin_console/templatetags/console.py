@@ -14,7 +14,7 @@ from django.utils.formats import date_format, number_format, time_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timezone import localtime, now
-from django.utils.translation import get_language, ngettext
+from django.utils.translation import get_language, ngettext, pgettext
 from django.utils.translation import gettext as _
 
 from admin_console.languages import offered
@@ -201,7 +201,7 @@ def ago(moment: datetime | None) -> str:
     if age < 60:
         return _("just now")
     if age >= 28 * DAY:
-        return _date(localtime(moment).date(), get_language())
+        return _short_date(localtime(moment).date(), get_language())
     unit = next(seconds for seconds in AGO if age >= seconds)
     return AGO[unit](age // unit)
 
@@ -221,6 +221,12 @@ AGO: dict[int, Callable[[int], str]] = {
 @lru_cache(maxsize=5_000)
 def _date(day: date, _language: str | None) -> str:
     return date_format(day, "DATE_FORMAT")
+
+
+@lru_cache(maxsize=5_000)
+def _short_date(day: date, _language: str | None) -> str:
+    # Translators: how a date is written where there is little room, in the letters of Django's filter `date`; M is “Nov”.
+    return date_format(day, pgettext("a short date", "M j, Y"))
 
 
 @lru_cache(maxsize=24 * 60)
