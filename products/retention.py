@@ -4,6 +4,7 @@ The blocks that sealed them stay, so the chain still holds and still tells how m
 """
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,12 +36,13 @@ def months_before(before: datetime) -> list[tuple[str, datetime, datetime]]:
     return sorted(found)
 
 
-def drop_before(before: datetime) -> list[dict[str, Any]]:
-    """Drop the months of the history that ended by then, each in a transaction with the record of it; return what was dropped.
+def drop_before(before: datetime) -> Iterator[dict[str, Any]]:
+    """Drop the months of the history that ended by then, each in a transaction with the record of it; yield what was dropped.
 
     Needs the owner's connection. Raises NotSealed at the first month with rows that are not sealed.
     """
-    return [_drop(*month) for month in months_before(before)]
+    for month in months_before(before):
+        yield _drop(*month)
 
 
 def _drop(name: str, starts: datetime, ends: datetime) -> dict[str, Any]:

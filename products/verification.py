@@ -176,19 +176,20 @@ def _words() -> Iterator[Damage]:
 
 def _signed(checkpoints: list[Signed | None], keys: set[str], finding: Finding) -> Iterator[Damage]:
     """Yield what the checkpoints tell of that is not so. Of each chain the first such block says it all."""
-    found: dict[tuple[Chain, Kind], int] = {}
+    told: dict[Chain, dict[int, set[str]]] = {}
     for checkpoint in checkpoints:
         finding.checkpoints += 1
         if checkpoint is None or checkpoint.key not in keys or not checkpoint.is_genuine:
             yield Damage(None, None, Kind.SIGNATURE)
             continue
         for chain, block, digest in _told(checkpoint):
-            there = HistoryBlock.objects.filter(chain=chain, n=block).values_list("digest", flat=True).first()
-            if there is None or bytes(there).hex() != digest:
-                kind = Kind.CUT_OFF if there is None else Kind.REPLACED
-                found[chain, kind] = min(block, found.get((chain, kind), block))
-    for (chain, kind), block in found.items():
-        yield Damage(chain, block, kind)
+            told.setdefault(chain, {}).setdefault(block, set()).add(digest)
+    for chain, blocks in told.items():
+        there = dict(HistoryBlock.objects.filter(chain=chain, n__any=list(blocks)).values_list("n", "digest"))
+        if cut_off := blocks.keys() - there.keys():
+            yield Damage(chain, min(cut_off), Kind.CUT_OFF)
+        if replaced := [block for block, digest in there.items() if blocks[block] != {bytes(digest).hex()}]:
+            yield Damage(chain, min(replaced), Kind.REPLACED)
 
 
 def _told(checkpoint: Signed) -> Iterator[tuple[Chain, int, str]]:

@@ -6,11 +6,14 @@ from datetime import timedelta
 import psycopg
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from products import checkpoints
 from products.models import AccessChange, Checkpoint
 from products.sealing import seal
+from products.verification import verify
 from tests.database import Database
 from tests.factories import NOW, make_users
 from users.models import Action
@@ -213,6 +216,14 @@ def test_a_checkpoint_is_made_once_for_what_it_tells(tampering):
     assert (made.heads["HISTORY"]["block"], made.heads["HISTORY"]["rows"]) == (5, 15)
 
 
+def test_many_checkpoints_are_verified_in_as_many_queries_as_one(tampering, django_assert_num_queries):
+    keys, (one,) = {checkpoints.public_key()}, checkpoints.read(tampering.file)
+    with CaptureQueriesContext(connection) as needed:
+        verify(keys=keys, checkpoints=[one])
+    with django_assert_num_queries(len(needed)):
+        assert verify(keys=keys, checkpoints=[one] * 100).checkpoints == 100
+
+
 def test_the_file_and_the_key_are_nobody_elses_to_read(tampering, settings):
     assert tampering.file.stat().st_mode & 0o077 == 0
     assert (settings.HOME / "history_key").stat().st_mode & 0o077 == 0
@@ -229,6 +240,16 @@ def test_old_months_are_dropped_by_the_owner_and_the_rest_is_still_verified(tamp
     capsys.readouterr()
     call_command("verify_history")
     assert "Dropped as too old: 12 rows from" in capsys.readouterr().out
+
+
+def test_months_that_were_dropped_are_told_and_sealed_whatever_becomes_of_the_next(tampering, capsys):
+    later = timezone.now() + timedelta(days=32)
+    tampering.sql(FORGED.replace("%s", "99").replace("now()", f"'{later.isoformat()}'"))
+
+    with pytest.raises(CommandError, match=f"{later:%Y_%m} has rows that are not sealed"):
+        call_command("drop_history", "--before", "2100-01-01", "--yes")
+    assert f"{timezone.now():%Y_%m}: 12 rows dropped." in capsys.readouterr().out
+    assert Checkpoint.objects.latest("id").heads["ACTIONS"]["rows"] == 2
 
 
 def test_what_is_to_be_kept_is_not_dropped(tampering, settings):

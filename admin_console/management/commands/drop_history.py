@@ -35,9 +35,10 @@ class Command(BaseCommand):
                 self.stdout.write(f"{part['part']}: {part['rows']:,} rows dropped.")
         except retention.NotSealed as error:
             raise CommandError(f"{error} has rows that are not sealed: run `manage.py seal_history` first.") from None
-        sealing.seal()
-        if made := checkpoints.make(now=timezone.now()):
-            checkpoints.publish(made)
+        finally:
+            sealing.seal()
+            if made := checkpoints.make(now=timezone.now()):
+                checkpoints.publish(made)
 
     def _kept_since(self, now: datetime) -> datetime:
         if not settings.HISTORY_KEPT_MONTHS:
