@@ -13,6 +13,7 @@ from allauth.core.internal import ratelimit
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import resolve_url
 from django.utils import timezone
@@ -128,8 +129,9 @@ class SignInAdapter(DefaultAccountAdapter):
     def send_password_reset_mail(self, user: Any, email: str, context: dict[str, Any]) -> None:
         """Owe the email like every other one, so it outlives a mail server that is down. In the user's language."""
         at = now()
-        record(Action.USER_PASSWORD_ASKED, actor=None, subject=user.pk)
-        owe_password_link(user=user, address=context["password_reset_url"], until=at + RESET_LIFETIME, now=at)
+        with transaction.atomic():
+            record(Action.USER_PASSWORD_ASKED, actor=None, subject=user.pk)
+            owe_password_link(user=user, address=context["password_reset_url"], until=at + RESET_LIFETIME, now=at)
         ring()
 
     def get_reset_password_from_key_url(self, key: str) -> str:

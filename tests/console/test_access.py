@@ -13,7 +13,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, path
 
 from admin_console.access import may_sign_in, public, requires
 from tests.factories import give, make_user
-from users.models import Capability, LastSeen, Role, User
+from users.models import Action, AdminAction, Capability, LastSeen, Role, User
 
 pytestmark = pytest.mark.django_db
 
@@ -71,6 +71,17 @@ def test_an_address_that_is_none_leads_home(client: Client) -> None:
 
     assert client.get("/users/", headers=broken)["HX-Redirect"] == "/accounts/login/?next=/"
     assert client.post("/users/selection/clear/", headers={"Referer": "http://["})["Location"].endswith("?next=/")
+
+
+def test_a_new_password_that_is_not_owed_was_not_asked_for(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise OperationalError
+
+    monkeypatch.setattr("admin_console.access.owe_password_link", fail)
+    with pytest.raises(OperationalError):
+        client.post("/accounts/password/reset/", {"email": give(make_user(role=Role.ADMIN), "meeting").email})
+
+    assert not AdminAction.objects.filter(action=Action.USER_PASSWORD_ASKED).exists()
 
 
 def test_who_is_signed_out_at_a_write_comes_back_to_the_form(client: Client) -> None:
