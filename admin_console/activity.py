@@ -15,8 +15,8 @@ from products.models import BulkChange, Mode
 from products.queries import product_names
 from products.reports import ChangeFilter, Kind, acting_admins
 from users.models import Capability, User
-from users.numbers import number
 from users.queries import can
+from users.typed import number, searched
 
 LABELS = {
     "search": gettext_lazy("Search"),
@@ -60,7 +60,7 @@ class Activity:
     @classmethod
     def from_query(cls, query: Any, choices: Choices) -> Self:
         """Read a QueryDict. A value that cannot be is left out, and said so in `problems`."""
-        given = {name: " ".join(query.get(name, "").replace("\x00", "").split())[:200] for name in LABELS}
+        given = {name: searched(query.get(name, "")) for name in LABELS}
         values = {name: value for name, value in given.items() if value}
         problems = []
         for name in [name for name in CHOSEN if name in values and choices.label(name, values[name]) is None]:

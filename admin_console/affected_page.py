@@ -15,7 +15,7 @@ from products.previews import Affected, Number
 from products.queries import product_names
 from products.selection import Selection
 from users.models import User
-from users.numbers import LAST_ID
+from users.typed import LAST_ID
 
 PAGE_SIZE = 50
 TITLES = {

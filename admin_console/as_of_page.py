@@ -19,9 +19,9 @@ from products.queries import catalogue
 from products.selection import selection_in_words
 from users.models import Capability, User, UserGroup
 from users.moments import Moment, UnreadableMoment, zones
-from users.numbers import LAST_ID, number
 from users.plans import TookTooLong
 from users.queries import can
+from users.typed import LAST_ID, number
 
 SHOWN = 200  # of what happened in between
 PAGE_SIZE = 50

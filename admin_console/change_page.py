@@ -17,8 +17,8 @@ from products.pauses import Pause, pause_of
 from products.queries import may_steer, moves, onboarding_fates, product_names, progress, skipped_by_reason, waits_for
 from products.reports import Fate, UserPage, failed_users, users_of
 from users.models import Capability, User
-from users.numbers import LAST_ID, number
 from users.queries import can, sees_everybody
+from users.typed import LAST_ID, number, searched
 
 SLOW_AFTER = 30  # seconds, from which on the progress is asked for less often
 COUNT_AT_ONCE = 10_000  # users: of a larger change, skips and emails are counted in a request of their own
@@ -189,7 +189,7 @@ class People:
         self.change, self.reader, self.now, self.names = change, reader, now, names
         shown = query.get("show", "").upper()
         self.fate = Fate(shown) if shown in self._counts else next((fate for fate, n in self._counts.items() if n), Fate.CHANGED)
-        self.search = " ".join(query.get("search", "").replace("\x00", "").split())[:200]
+        self.search = searched(query.get("search", ""))
         self.after, self.before = (number(query.get(name, ""), most=LAST_ID) or 0 for name in ("after", "before"))
 
     @cached_property

@@ -16,9 +16,9 @@ from admin_console.user_order import Found, order_of, page_of
 from products.models import SelectionDraft
 from products.queries import catalogue, selection_draft, visible_changes
 from users.models import Capability, User
-from users.numbers import number
 from users.plans import TookTooLong
 from users.queries import UserFilter, can, visible_groups
+from users.typed import number
 
 MOST = 6  # of one kind
 

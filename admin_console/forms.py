@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from products.models import TICKED_MODES, Mode
 from products.previews import PER_PRODUCT, Number
 from products.refusals import ChangeRefused
-from users.numbers import LAST_ID, number
+from users.typed import LAST_ID, number
 
 MOST_IDS = 500  # posted at once: the ids of one page, while everyone is selected by a draft
 

@@ -28,9 +28,9 @@ from products.news import COURSES
 from products.queries import product_names
 from products.reports import history_of
 from users.models import Capability, User
-from users.numbers import number
 from users.plans import TookTooLong
 from users.queries import can, visible_to
+from users.typed import number, searched
 
 PAGE_SIZE = 50
 MOST = actions.RETRIED_AT_ONCE
@@ -88,7 +88,7 @@ class Letters:
 
     def __init__(self, query: Any, *, reader: User, now: datetime) -> None:
         self.reader, self.now, self.choices = reader, now, Choices()
-        given = {name: " ".join(query.get(name, "").replace("\x00", "").split())[:200] for name in LABELS}
+        given = {name: searched(query.get(name, "")) for name in LABELS}
         self.values = {name: value for name, value in given.items() if value}
         self.before = number(query.get("before", "")) or 0
         self.problems: list[str] = []

@@ -15,8 +15,8 @@ from admin_console.notices import Notice, keep
 from products.models import BulkChange
 from products.queries import visible_changes
 from users.models import Capability
-from users.numbers import number
 from users.queries import can
+from users.typed import number
 
 WATCHED = "watched_changes"  # in the session: the reader's own changes that were seen running
 MOST = 100  # running at a time, that are counted

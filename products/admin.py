@@ -32,7 +32,6 @@ from products.selection import selection_in_words
 from products.stretches import Kind, Stretch, stretches
 from users.admin import SUBJECTS, UserAdmin
 from users.models import Capability, User, UserGroup
-from users.numbers import LAST_ID, number
 from users.queries import UserFilter, can, users_matching, visible_groups
 from users.reading_list import AFTER, BEFORE
 from users.reading_room import (
@@ -53,6 +52,7 @@ from users.reading_room import (
     person_link,
     under,
 )
+from users.typed import LAST_ID, number
 
 # The entitlement history
 

@@ -23,9 +23,9 @@ from products.queries import timeline
 from products.selection import as_sql
 from products.stretches import Kind, stretches
 from users.models import User
-from users.numbers import LAST_ID
 from users.plans import SWEEP, planned
 from users.queries import sees_everybody, visible_to
+from users.typed import LAST_ID
 
 # Of a user
 

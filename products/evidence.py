@@ -31,9 +31,9 @@ from products.export import BOM, FORMULA
 from products.models import AccessChange, BulkChange, Chain, Checkpoint, EvidencePack, HistoryBlock, Source
 from products.queries import product_names
 from users.models import Action, Capability, User, UserGroup
-from users.numbers import number
 from users.queries import UserFilter, can, users_matching
 from users.record import record
+from users.typed import number, searched
 
 KEPT = timedelta(days=7)
 LEASE = timedelta(minutes=2)
@@ -78,7 +78,7 @@ class HistoryFilter:
     @classmethod
     def from_query(cls, query: Mapping[str, str], *, zone: str = "UTC") -> Self:
         """Read the filter from a URL's query, or from `as_dict`. Raises InvalidHistoryFilter."""
-        told = {name: " ".join(str(query.get(name) or "").replace("\x00", "").split())[:200] for name in cls.__dataclass_fields__}
+        told = {name: searched(str(query.get(name) or "")) for name in cls.__dataclass_fields__}
         numbers = {name: _number(told[name]) for name in ("group", "granted", "revoked", "change")}
         for name in ("since", "until"):
             _day(told[name], zone)

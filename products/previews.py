@@ -22,8 +22,8 @@ from products.queries import catalogue, out_of_reach
 from products.selection import Selection, as_sql
 from products.targets import TARGET, Among, granted, left_out, target
 from users.models import User
-from users.numbers import LAST_ID
 from users.queries import changeable_by
+from users.typed import LAST_ID
 
 
 @dataclass(frozen=True, kw_only=True)

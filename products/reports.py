@@ -23,8 +23,8 @@ from products.models import (
 )
 from products.targets import SLACK
 from users.models import User
-from users.numbers import LAST_ID, number
 from users.queries import UserFilter, sees_everybody, users_matching, visible_to
+from users.typed import LAST_ID, number
 
 
 class Kind(TextChoices):

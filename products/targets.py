@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from django.db import connection
 
 from products.models import BulkChange, Mode
-from users.numbers import LAST_ID
+from users.typed import LAST_ID
 
 # What a user holds afterwards, as SQL over `products`; `target` says the same in Python. Who was erased stays as they are: the
 # database sees to that (products/migrations/0011), and what is counted beforehand says so too.

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 APPS = ["users", "notifications", "products", "admin_console"]  # each may import those before it
 ORDER = {  # inside of an app, each room may import those before it
     "users": """
-        models moments numbers record plans queries actions invitations sheets imports reading_list reading_room admin apps
+        models moments typed record plans queries actions invitations sheets imports reading_list reading_room admin apps
     """,
     "notifications": """
         models message_ids mail_server queries colours placeholders markup mime phrases wordings emails copies suppression bounces

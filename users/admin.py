@@ -13,7 +13,6 @@ from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
 
 from users.models import Action, AdminAction, Role, User
-from users.numbers import number
 from users.queries import Status, UserFilter, users_matching, visible_groups, with_status
 from users.reading_room import (
     NOTHING,
@@ -28,6 +27,7 @@ from users.reading_room import (
     of_people,
     person_link,
 )
+from users.typed import number
 
 
 class ByRole(ChoiceFilter):

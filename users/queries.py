@@ -1,6 +1,5 @@
 """Questions about users: who may see whom, who may do what, and which users a filter and a search find."""
 
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -14,6 +13,7 @@ from django.db.models.functions import Concat
 from django.utils.translation import gettext_lazy as _
 
 from users.models import CAPABILITIES, Capability, GroupMembership, LastSeen, Role, User, UserGroup, fold
+from users.typed import searched
 
 # Fewer letters than these are looked for where a word begins: both ways are answered by the index of three-letter pieces.
 FRAGMENT_LETTERS = 3
@@ -219,7 +219,7 @@ class UserFilter:
 
         search = query.get("search", "") if hasattr(query, "getlist") else "".join(query.get("search", []))
         return cls(
-            search=" ".join(unicodedata.normalize("NFC", search.replace("\x00", "")).split())[:200],
+            search=searched(search),
             group=ids("group"),
             role=known("role", Role.values),
             status=known("status", Status.values),

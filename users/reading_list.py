@@ -10,8 +10,8 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.text import capfirst
 
-from users.numbers import number
 from users.plans import TookTooLong, planned
+from users.typed import number
 
 PAGE_SIZE = 50
 BEFORE, AFTER = "before", "after"

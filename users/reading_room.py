@@ -21,9 +21,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from users.models import User
-from users.numbers import LAST_ID, number
 from users.queries import UserFilter, users_matching
 from users.reading_list import PAGE_SIZE, ReadingList
+from users.typed import LAST_ID, number, searched
 
 FEW = 500
 STRETCH = 100_000  # ids
@@ -96,7 +96,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return ReadingList
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> tuple[QuerySet[Any], bool]:
-        words = " ".join(search_term.replace("\x00", "").split())[:200]
+        words = searched(search_term)
         return (self.found(queryset, words) if words else queryset), False
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:

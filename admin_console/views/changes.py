@@ -22,9 +22,9 @@ from products.models import BulkChange
 from products.queries import product_names, visible_changes
 from products.reports import changes_matching
 from users.models import Action, Capability, User
-from users.numbers import number
 from users.queries import can
 from users.record import record
+from users.typed import number
 
 PAGE_SIZE = 50
 

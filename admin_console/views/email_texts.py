@@ -29,7 +29,7 @@ from notifications.models import Wording
 from notifications.tasks import ring
 from notifications.wordings import Words, identity, mail_identity, newest, versions
 from users.models import Capability
-from users.numbers import number
+from users.typed import number
 
 NONE = "-"  # how the address of a page writes the variant that is none
 LANGUAGES = dict(settings.LANGUAGES)

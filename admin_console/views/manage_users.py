@@ -35,9 +35,9 @@ from products.models import SelectionDraft
 from products.queries import selection_draft
 from products.selection import Selection, everyone_in_words, gone
 from users.models import Capability
-from users.numbers import LAST_ID, number
 from users.plans import TookTooLong
 from users.queries import UserFilter, can
+from users.typed import LAST_ID, number
 
 TEMPLATE = "users/manage_users.html"
 

@@ -33,6 +33,7 @@ from notifications.models import Notification
 from notifications.queries import delivery, sink_messages, suppressed
 from notifications.tasks import ring
 from users.models import Capability
+from users.typed import searched
 
 ON_A_PAGE = 50
 # An email is somebody else's document: nothing of it runs, loads or is sent; a link opens in a tab of its own.
@@ -114,7 +115,7 @@ def retry_notification(request: Request, notification_id: int) -> HttpResponse:
 @requires(Capability.VIEW_NOTIFICATIONS)
 def suppressed_addresses(request: Request) -> HttpResponse:
     """List the addresses that nobody writes to and why, the latest first: all, or those that contain the search."""
-    search = request.GET.get("search", "").replace("\x00", "").strip()[:200]
+    search = searched(request.GET.get("search", ""))
     page = Paginator(suppressed(search), ON_A_PAGE).get_page(request.GET.get("page"))
     return render(request, "notifications/suppressed.html", {"page": page, "search": search})
 
@@ -164,7 +165,7 @@ def with_sink(view: View) -> View:
 @with_sink
 def test_inbox(request: Request) -> HttpResponse:
     """List the messages, newest first: all, or those to an address that contains the search."""
-    search = request.GET.get("search", "").replace("\x00", "").strip()[:200]
+    search = searched(request.GET.get("search", ""))
     page = Paginator(sink_messages(request.user, search), ON_A_PAGE).get_page(request.GET.get("page"))
     return render(request, "notifications/test_inbox.html", {"page": page, "search": search})
 

@@ -1,8 +1,8 @@
-"""Numbers as they are typed: anything else is none, and nothing is an error."""
+"""What people type: numbers, or none; searches as names are stored; nothing is an error."""
 
 import pytest
 
-from users.numbers import LAST_ID, number
+from users.typed import LAST_ID, number, searched
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,11 @@ def test_a_number_is_read_and_anything_else_is_none(text, named):
 def test_no_id_is_larger_than_the_last():
     assert number(str(LAST_ID), most=LAST_ID) == LAST_ID
     assert number(str(LAST_ID + 1), most=LAST_ID) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "looked_for"),
+    [("  Grace \t Hopper ", "Grace Hopper"), ("Zoe\u0308", "Zoë"), ("a\x00b", "ab"), ("x" * 300, "x" * 200), ("", "")],
+)
+def test_a_search_is_looked_for_as_names_are_stored(text, looked_for):
+    assert searched(text) == looked_for
