@@ -61,13 +61,17 @@ class ReadingRoom(AdminSite):
 
 
 def _recorded(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the view, each look at which is recorded: what is searched for may name a person, so it is among the words."""
+    """Return the view, each look at which is recorded: what is searched for may name a person, so it is among the words.
+
+    So is an address that somebody made up: an erasure could not reach it elsewhere.
+    """
 
     @wraps(view)
     def recorded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        query = request.META.get("QUERY_STRING", "")
-        words = {"query": query} if query else None
-        record(Action.EVIDENCE_VIEWED, actor=cast(User, request.user), after={"page": request.path}, words=words)
+        page, query = {"page": request.path}, request.META.get("QUERY_STRING", "")
+        is_ours = all(str(each).isdigit() for each in kwargs.values())
+        words = ({} if is_ours else page) | ({"query": query} if query else {})
+        record(Action.EVIDENCE_VIEWED, actor=cast(User, request.user), after=page if is_ours else None, words=words)
         return view(request, *args, **kwargs)
 
     return recorded

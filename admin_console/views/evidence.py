@@ -11,7 +11,8 @@ from products import checkpoints
 from products.evidence import HistoryFilter, InvalidHistoryFilter, path_of, request_pack
 from products.models import EvidencePack
 from products.tasks import make_pack
-from users.models import Capability
+from users.models import Action, Capability
+from users.record import record
 
 SHOWN = 50
 
@@ -53,12 +54,14 @@ def make(request: Request) -> HttpResponse:
 @require_GET
 @requires(Capability.EXPORT_EVIDENCE)
 def download(request: Request, pack_id: int) -> FileResponse:
-    """Send the file of a pack that is ready."""
+    """Send the file of a pack that is ready, and record who fetched it."""
     pack = get_object_or_404(EvidencePack, pk=pack_id, state=EvidencePack.State.READY)
     try:
-        return FileResponse(path_of(pack).open("rb"), as_attachment=True, filename=f"evidence-{pack.pk}.zip")
+        file = path_of(pack).open("rb")
     except FileNotFoundError:
         raise Http404 from None
+    record(Action.EVIDENCE_VIEWED, actor=request.user, subject=pack.pk, after={"page": request.path})
+    return FileResponse(file, as_attachment=True, filename=f"evidence-{pack.pk}.zip")
 
 
 def _asked(pack: EvidencePack) -> str:

@@ -15,7 +15,7 @@ from products.evidence import HistoryFilter
 from products.models import EvidencePack
 from tests.database import Database
 from tests.factories import give, ids, make_user
-from users.models import CAPABILITIES, Capability, Role
+from users.models import CAPABILITIES, Action, AdminAction, Capability, Role
 
 
 def text_of(response: Any) -> str:
@@ -51,6 +51,8 @@ def test_support_asks_for_the_rows_of_a_list_and_fetches_the_pack(
     assert file["Content-Disposition"] == f'attachment; filename="evidence-{pack.pk}.zip"'
     archive = zipfile.ZipFile(BytesIO(b"".join(file.streaming_content)))  # type: ignore[attr-defined]
     assert {"manifest.json", "manifest.sig", "verify.py", "README.txt"} <= set(archive.namelist())
+    fetched = AdminAction.objects.get(action=Action.EVIDENCE_VIEWED, after__page=f"/evidence/{pack.pk}/pack.zip")
+    assert fetched.subject_id == pack.pk
 
     evidence.path_of(pack).unlink()
     assert client.get(f"/evidence/{pack.pk}/pack.zip").status_code == 404

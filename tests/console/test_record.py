@@ -278,3 +278,14 @@ def test_looking_at_the_evidence_is_recorded(client, db):
 
     row = told(Action.EVIDENCE_VIEWED)
     assert (row.actor, row.after, row.words) == (sue, {"page": page}, {"query": "q=grace"})
+
+
+def test_an_address_that_somebody_made_up_is_among_the_words(client, db):
+    client.force_login(make_user(role=Role.SUPPORT))
+    pages = ["/admin/grace.hopper/", "/admin/users/user/grace hopper/change/"]
+    for page in pages:
+        client.get(page)
+
+    assert [(row.after, row.words) for row in AdminAction.objects.filter(action=Action.EVIDENCE_VIEWED).order_by("id")] == [
+        (None, {"page": page}) for page in pages
+    ]
