@@ -66,7 +66,7 @@ def test_why_a_user_holds_a_product_names_the_change_the_admin_the_reason_and_th
     assert "Held now" in page
     for words in ("Ada Admin", f"Change #{ticked.pk}", "for 1 ticked user", "She starts on Monday"):
         assert words in page[meeting:webinar]
-    for words in ("Ada Admin", f"Change #{found.pk}", "for everyone, user group: Sales", "New team"):
+    for words in ("Ada Admin", f"Change #{found.pk}", "for everyone with user group: Sales", "New team"):
         assert words in page[webinar:]
 
 
