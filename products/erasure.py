@@ -99,8 +99,9 @@ def _forget_emails(user: User, called: Naming) -> None:
 
 # A sender notes in its claim what it sends to whom. It takes its claim before its emails, and so do we.
 CLAIMS = """
-UPDATE notifications_claim SET letters = letters - ARRAY(SELECT id::text FROM notifications_notification WHERE user_id = %(user)s)
-WHERE letters IS NOT NULL
+UPDATE notifications_claim SET letters = letters - theirs
+FROM (SELECT array_agg(id::text) AS theirs FROM notifications_notification WHERE user_id = %(user)s) emails
+WHERE jsonb_exists_any(letters, theirs)
 """
 THEIR_EMAILS = """
 UPDATE notifications_notification SET state = CASE WHEN state = ANY(%(open)s) THEN %(failed)s ELSE state END,

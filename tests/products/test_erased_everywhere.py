@@ -78,6 +78,7 @@ NAMELESS = {
     "notifications_wording.kind", "notifications_wording.language", "notifications_wording.variant",
     "products_accesschange.db_role", "products_accesschange.source",
     "products_bulkchange.fingerprint", "products_bulkchange.mode", "products_bulkchange.source", "products_bulkchange.state",
+    "products_bulkchange.state_cause",
     "products_bulkchangebatch.state", "products_bulkchangeskip.reason",
     "products_checkpoint.key", "products_checkpoint.payload", "products_checkpoint.signature",
     "products_evidencepack.files", "products_evidencepack.state",
@@ -114,7 +115,9 @@ def zoe(ada: User, settings: Any, tmp_path: Any) -> User:
     )
     record(Action.EVIDENCE_VIEWED, actor=ada, after={"page": "/admin/"}, words={"query": "q=zoe%2Bo.angstrom%40tests.example"})
     kind = ContentType.objects.get_for_model(User)
-    LogEntry.objects.create(user=ada, content_type=kind, object_id=str(zoe.pk), object_repr=NAME, action_flag=2, change_message=EMAIL)
+    LogEntry.objects.create(
+        user=ada, content_type=kind, object_id=str(zoe.pk), object_repr=NAME, action_flag=2, change_message=EMAIL
+    )
     return zoe
 
 
