@@ -30,7 +30,7 @@ from products.pauses import pause_of
 from products.queries import product_names, skipped_by_reason
 from products.selection import selection_in_words
 from products.stretches import Kind, Stretch, stretches
-from users.admin import SUBJECTS, UserAdmin
+from users.admin import SUBJECTS, DoneBy, UserAdmin
 from users.models import Capability, User, UserGroup
 from users.queries import UserFilter, can, users_matching, visible_groups
 from users.reading_list import AFTER, BEFORE
@@ -62,11 +62,6 @@ class OfPerson(PersonFilter):
     title = _("User")
 
 
-class ByActor(PersonFilter):
-    name, field = "by", "actor"
-    title = _("By")
-
-
 class OfChange(NumberFilter):
     name, field = "change", "change"
     title = _("Bulk change")
@@ -76,10 +71,7 @@ class ProductFilter(ChoiceFilter):
     """Finds the rows that grant, or revoke, one product."""
 
     def options(self) -> Sequence[tuple[str, Text]]:
-        # Both filters of a page ask; the second gets what the first was told.
-        if not hasattr(self.request, "product_names"):
-            self.request.product_names = product_names()  # type: ignore[attr-defined]
-        return [(str(pk), name) for pk, name in self.request.product_names.items()]  # type: ignore[attr-defined]
+        return [(str(pk), name) for pk, name in product_names().items()]
 
 
 class Granted(ProductFilter):
@@ -120,10 +112,6 @@ class BySource(ChoiceFilter):
         return Source.choices
 
 
-class HappenedIn(PeriodFilter):
-    field = "at"
-
-
 @admin.register(AccessChange)
 class AccessChangeAdmin(ReadOnlyAdmin):
     """The entitlement history, newest first; of one bulk change, by user."""
@@ -131,7 +119,7 @@ class AccessChangeAdmin(ReadOnlyAdmin):
     search_fields = ("name", "email", "change", "reason")
     search_help_text = _("Any part of the user's name or email, the number of a bulk change, or words of its reason.")
     list_display = ("when", "person", "granted_and_first", "revoked", "by", "bulk_change", "origin")
-    list_filter = (OfPerson, InGroup, Granted, Revoked, ByActor, OfChange, HappenedIn, BySource)
+    list_filter = (OfPerson, InGroup, Granted, Revoked, DoneBy, OfChange, PeriodFilter, BySource)
     fieldsets = (
         (None, {"fields": ("when", "person", "granted", "revoked", "first_time", "held_before", "held_after")}),
         (None, {"fields": ("by", "bulk_change", "emails", "origin", "db_role")}),
@@ -252,11 +240,6 @@ def _within(stretch: Stretch) -> Q:
 # Bulk changes
 
 
-class RequestedBy(PersonFilter):
-    name, field = "by", "actor"
-    title = _("By")
-
-
 class ByMode(ChoiceFilter):
     name = field = "mode"
     title = _("Mode")
@@ -286,7 +269,7 @@ class BulkChangeAdmin(ReadOnlyAdmin):
     list_display = (
         "number", "when", "by", "mode", "ticked", "whom", "counts", "state", "why"
     )  # fmt: skip
-    list_filter = (RequestedBy, ByMode, ByState, RequestedIn, BySource)
+    list_filter = (DoneBy, ByMode, ByState, RequestedIn, BySource)
     fieldsets = (
         (None, {"fields": ("when", "by", "source", "state_in_words", "finished")}),
         (_("What was asked"), {"fields": ("mode", "ticked", "kept", "whom", "told", "why")}),

@@ -21,16 +21,12 @@ def _code(text: str) -> SafeString:
     return format_html('<code class="reading-code">{}</code>', text)
 
 
-class SignedIn(PeriodFilter):
-    field = "at"
-
-
 @admin.register(Checkpoint)
 class CheckpointAdmin(ReadOnlyAdmin):
     """The signed checkpoints, newest first: what to compare with those that were put outside of the database."""
 
     list_display = ("when", "sealed", "signed_text")
-    list_filter = (SignedIn,)
+    list_filter = (PeriodFilter,)
     fieldsets = ((None, {"fields": ("when", "sealed", "payload", "signature", "public_key", "line")}),)
 
     @column(_("when"))

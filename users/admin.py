@@ -140,10 +140,6 @@ class ToSubject(NumberFilter):
     title = _("Done to (number)")
 
 
-class DoneIn(PeriodFilter):
-    field = "at"
-
-
 def _user_links(ids: set[int]) -> dict[int, SafeString]:
     users = User.objects.defer("password").in_bulk(ids)
     return {pk: person_link(pk, users, brief=True) for pk in ids}
@@ -160,7 +156,7 @@ class AdminActionAdmin(ReadOnlyAdmin):
     search_fields = ("name", "email", "number")
     search_help_text = _("Any part of the name or email of who did it, or the number of what it was done to.")
     list_display = ("when", "by", "what", "to", "was", "became", "words_told")
-    list_filter = (DoneBy, ByAction, ToSubject, DoneIn)
+    list_filter = (DoneBy, ByAction, ToSubject, PeriodFilter)
     fieldsets = ((None, {"fields": ("when", "by", "what", "to", "was", "became", "words_told", "db_role")}),)
 
     def dress(self, rows: Sequence[Any]) -> None:
@@ -168,11 +164,10 @@ class AdminActionAdmin(ReadOnlyAdmin):
         kinds: dict[str, set[int]] = {}
         for row in rows:
             if row.subject_id is not None:
-                kinds.setdefault(row.action.partition(".")[0], set()).add(row.subject_id)
+                kinds.setdefault(row.subject, set()).add(row.subject_id)
         links = {kind: SUBJECTS[kind](ids) for kind, ids in kinds.items() if kind in SUBJECTS}
         for row in rows:
-            kind = row.action.partition(".")[0]
-            row.users, row.link = users, links.get(kind, {}).get(row.subject_id)
+            row.users, row.link = users, links.get(row.subject, {}).get(row.subject_id)
 
     def found(self, rows: QuerySet[Any], words: str) -> QuerySet[Any]:
         if (subject := number(words)) is not None:
@@ -208,7 +203,7 @@ class AdminActionAdmin(ReadOnlyAdmin):
 
     @column(_("words"))
     def words_told(self, row: Any) -> Any:
-        return _("erased") if row.words is None and row.words_digest else _facts(row.words)
+        return _("erased") if row.is_erased else _facts(row.words)
 
 
 def _facts(told: Mapping[str, Any] | None) -> SafeString:

@@ -1,5 +1,6 @@
 """Django admin as a reading room: pages of rows that nobody can edit, quick at millions of rows, and the filters beside them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -137,7 +138,7 @@ class UnreadableError(ValueError):
     """What was typed into a filter cannot be; the text says why."""
 
 
-class Filter(admin.ListFilter):
+class Filter(admin.ListFilter, ABC):
     """A filter that reads the parameters `names`. What it cannot read finds nothing, and it says so."""
 
     names: ClassVar[tuple[str, ...]] = ()
@@ -150,13 +151,13 @@ class Filter(admin.ListFilter):
         self.used_parameters = {name: value for name, value in self.values.items() if value}
 
     @property
+    @abstractmethod
     def fields(self) -> list[Field]:
         """What the form shows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def narrowed(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         """Return the rows that the filter finds. Raises UnreadableError."""
-        raise NotImplementedError
 
     def has_output(self) -> bool:
         return True
@@ -223,13 +224,13 @@ class PersonFilter(OneFilter):
 class ChoiceFilter(OneFilter):
     """Finds the rows with one of several values."""
 
-    def options(self) -> Sequence[tuple[str, Text]]:
-        """Return what there is to choose: (value, label)."""
-        raise NotImplementedError
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.offered = self.options()
+
+    @abstractmethod
+    def options(self) -> Sequence[tuple[str, Text]]:
+        """Return what there is to choose: (value, label)."""
 
     @property
     def fields(self) -> list[Field]:
@@ -250,7 +251,7 @@ class PeriodFilter(Filter):
 
     names = ("since", "until")
     title = gettext_lazy("Period")
-    field: ClassVar[str]
+    field: ClassVar[str] = "at"
 
     @property
     def fields(self) -> list[Field]:
