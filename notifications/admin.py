@@ -1,7 +1,6 @@
 """What is owed by mail: every email and its fate, as support reads it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import admin
@@ -12,7 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from notifications.emails import ACCOUNT
+from notifications.emails import KINDS
 from notifications.message_ids import parts_of
 from notifications.models import Notification, State
 from notifications.queries import letters_of
@@ -37,16 +36,8 @@ from users.reading_room import (
 SHOWN = 50  # emails on a user's page
 
 
-@dataclass(frozen=True)
-class Topic:
-    """What emails of a kind are about: how the kind is called, and links to what they tell of, by its ids."""
-
-    label: Text
-    links: Callable[[set[int]], Mapping[int, SafeString]]
-
-
-# Filled in by the apps whose emails these are.
-TOPICS: dict[str, Topic] = {ACCOUNT: Topic(_("Account"), lambda _ids: {})}
+# By kind: links to what emails tell of, by its ids. Filled in by the apps whose emails these are.
+TOPICS: dict[str, Callable[[set[int]], Mapping[int, SafeString]]] = {}
 
 
 class ByPerson(PersonFilter):
@@ -59,7 +50,7 @@ class ByKind(ChoiceFilter):
     title = _("Kind")
 
     def options(self) -> Sequence[tuple[str, Text]]:
-        return [(kind, topic.label) for kind, topic in TOPICS.items()]
+        return [(kind.name, kind.label) for kind in KINDS.values()]
 
 
 class ByAbout(NumberFilter):
@@ -100,8 +91,8 @@ class NotificationAdmin(ReadOnlyAdmin):
     def dress(self, rows: Sequence[Any]) -> None:
         users = User.objects.defer("password").in_bulk({row.user_id for row in rows})
         links = {
-            kind: topic.links({row.about for row in rows if row.kind == kind})
-            for kind, topic in TOPICS.items()
+            kind: links_of({row.about for row in rows if row.kind == kind})
+            for kind, links_of in TOPICS.items()
             if any(row.kind == kind for row in rows)
         }
         for row in rows:
@@ -123,7 +114,7 @@ class NotificationAdmin(ReadOnlyAdmin):
 
     @column(_("kind"))
     def kind_of_email(self, row: Any) -> str:
-        return str(TOPICS[row.kind].label) if row.kind in TOPICS else row.kind
+        return str(KINDS[row.kind].label) if row.kind in KINDS else row.kind
 
     @column(_("about"))
     def about_what(self, row: Any) -> SafeString:

@@ -19,12 +19,12 @@ from django.utils.timezone import now
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin import TOPICS, Topic
+from notifications.admin import TOPICS
 from notifications.phrases import labelled
 from products import seals  # noqa: F401  # its pages are registered
-from products.emails import CHANGE, INVITATION_KIND, ONBOARDING, ROLE_KIND
+from products.emails import CHANGE, ONBOARDING
 from products.models import AccessChange, BulkChange, BulkChangeSkip, Mode, Product, Source
-from products.news import COURSES, SEATS_KIND
+from products.news import COURSES
 from products.panels import change_link, in_words, timeline_panel
 from products.pauses import pause_of
 from products.queries import product_names, skipped_by_reason
@@ -407,7 +407,4 @@ def _product_links(ids: set[int]) -> dict[int, SafeString]:
 
 
 SUBJECTS["change"], SUBJECTS["product"] = _change_links, _product_links
-TOPICS[CHANGE] = Topic(_("Change of products"), _change_links)
-TOPICS[ONBOARDING] = Topic(_("Onboarding"), _product_links)
-TOPICS |= {kind: Topic(label, _change_links) for kind, label in COURSES.items()}
-TOPICS |= {kind.name: Topic(kind.label, lambda _ids: {}) for kind in (INVITATION_KIND, ROLE_KIND, SEATS_KIND)}
+TOPICS |= {ONBOARDING: _product_links, **dict.fromkeys((CHANGE, *COURSES), _change_links)}

@@ -703,7 +703,7 @@ def test_emails_are_filtered_and_searched(client: Client, reader: User, admin_us
     row = text_of(client.get(EMAILS, {"state": "FAILED"}))
     assert "550 No such mailbox" in row
     assert "Change of products" in row
-    assert "Onboarding" in text_of(client.get(f"{EMAILS}{letters[grace.pk, 'ONBOARDING']}/change/"))
+    assert "How to start with a product" in text_of(client.get(f"{EMAILS}{letters[grace.pk, 'ONBOARDING']}/change/"))
     assert "GoTo Meeting" in text_of(client.get(f"{EMAILS}{letters[grace.pk, 'ONBOARDING']}/change/"))
 
 
