@@ -311,10 +311,11 @@ def _page(kind: Kind, variant: str, language: str, words: Words | None, identity
         }
         html = cut(render_to_string("emails/frame.html", frame).strip() + "\n")
     text = cut(f"{(words.text or as_text(words.html)).strip()}\n\n-- \n{footer}\n")
-    return _Page(kind, words.version, language, identity, cut(words.subject), text, html, mime.body_of(text, html, identity.logo))
+    body = mime.body_of(text, html, identity.logo).filled({"organisation": Value.plain(identity.organisation)}).joined()
+    return _Page(kind, words.version, language, identity, cut(words.subject), text, html, body)
 
 
-@lru_cache(maxsize=2_000)
+@lru_cache(maxsize=5_000)  # some 4 kB each
 def _composed(page: _Page, facts: Any) -> _Composed:
     values = _told(page.kind, facts, page.language, page.identity)
     reply_to = page.identity.reply_address

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from email.header import Header
 from email.utils import formataddr
 from functools import lru_cache
+from itertools import groupby
 
 from notifications.placeholders import Pieces, Value, one_line
 
@@ -33,17 +34,18 @@ class Body:
     content: tuple[bytes | Gap, ...]
 
     def filled(self, values: Mapping[str, Value]) -> "Body":
-        """Return the body with the values put in; gaps without a value stay."""
-        found: list[bytes | Gap] = []
-        for part in self.content:
-            new: bytes | Gap = part
-            if isinstance(part, Gap) and (value := values.get(part.name)) is not None:
-                new = quoted(value.html if part.in_html else value.text)
-            if found and isinstance(new, bytes) and isinstance(found[-1], bytes):
-                found[-1] += new
-            else:
-                found.append(new)
-        return Body(tuple(found))
+        """Return the body with the values put in; gaps without a value stay. What is between the gaps is shared, not copied."""
+        return Body(
+            tuple(
+                quoted(values[part.name][part.in_html]) if isinstance(part, Gap) and part.name in values else part
+                for part in self.content
+            )
+        )
+
+    def joined(self) -> "Body":
+        """Return the body with as few parts as there can be."""
+        runs = groupby(self.content, key=lambda part: isinstance(part, bytes))
+        return Body(tuple(part for is_bytes, run in runs for part in ([b"".join(run)] if is_bytes else run)))  # type: ignore[arg-type]
 
     def as_bytes(self, values: Mapping[str, Value]) -> bytes:
         """Return the body with all of its gaps filled. Raises KeyError when a value is missing."""
@@ -68,7 +70,7 @@ def body_of(text: Pieces, html: Pieces | None, logo: bytes | None = None) -> Bod
         ]
     start = f'MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary="{PARTS}"\r\n\r\n--{PARTS}\r\n'.encode()
     between, end = f"\r\n--{PARTS}\r\n".encode(), f"\r\n--{PARTS}--\r\n".encode()
-    return Body((start, *plain, between, *rich, end)).filled({})
+    return Body((start, *plain, between, *rich, end))
 
 
 def quoted(text: str) -> bytes:
