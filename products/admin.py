@@ -382,7 +382,7 @@ class ProductAdmin(ReadOnlyAdmin):
 
     @column(_("free"))
     def free(self, row: Any) -> Any:
-        return NOTHING if row.seat.seats is None else row.seat.seats - row.seat.used - row.seat.reserved
+        return NOTHING if row.seat.free is None else row.seat.free
 
     @column(_("retired"))
     def retired(self, row: Any) -> SafeString:

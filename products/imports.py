@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from products.actions import record_already_held, request_bulk_change
 from products.models import BulkChange, Mode, Product, Source
-from products.previews import SeatNeed
+from products.previews import SeatNeed, seat_needs
 from products.queries import catalogue, out_of_reach
 from products.refusals import refuse_if_short
 from products.selection import Selection
@@ -75,11 +75,7 @@ def forecast(people: PeopleImport) -> Forecast:
             gains.update({products[each]: users for each in set(wanted) - set(held)})
             losses.update({products[each]: users for each in set(held) - set(wanted)})
             first.update({products[each]: users for each in set(wanted) - set(ever) if products[each].onboarding})
-    needs = tuple(
-        SeatNeed(product_id=product.id, needed=net, free=seat.seats - seat.used - seat.reserved)
-        for product in products.values()
-        if (seat := product.seat).seats is not None and (net := gains[product] - losses[product]) > 0
-    )
+    needs = seat_needs(products.values(), Counter({product.id: gains[product] - losses[product] for product in gains}))
     return Forecast(changed=changed, suspending=suspending, gains=gains, losses=losses, first=first, seats=needs)
 
 

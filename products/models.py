@@ -60,6 +60,11 @@ class Seat(models.Model):
             )
         ]
 
+    @property
+    def free(self) -> int | None:
+        """How many more users may hold the product, None: as many as wanted."""
+        return None if self.seats is None else self.seats - self.used - self.reserved
+
 
 class SeatWarning(models.Model):
     """The free seats of a product ran low: told once, and again only after there were enough in between."""

@@ -39,6 +39,15 @@ class SeatNeed:
         return max(self.needed - self.free, 0)
 
 
+def seat_needs(products: Iterable[Product], gains: Counter[int]) -> tuple[SeatNeed, ...]:
+    """Return what so many more holders, by product id, need of the products with limited seats."""
+    return tuple(
+        SeatNeed(product_id=product.pk, needed=gains[product.pk], free=free)
+        for product in products
+        if gains[product.pk] > 0 and (free := product.seat.free) is not None
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preview:
     """What a bulk change would do to the selected users; dictionaries are by product id, without zeros."""
@@ -126,11 +135,7 @@ class Composition:
             losses=+losses,
             change_emails=count["changed"] if notify else 0,
             onboarding_emails=+onboarding,
-            seats=tuple(
-                SeatNeed(product_id=product.pk, needed=gains[product.pk], free=seat.seats - seat.used - seat.reserved)
-                for product in self.products
-                if gains[product.pk] and (seat := product.seat).seats is not None
-            ),
+            seats=seat_needs(self.products, gains),
         )
 
     def without(self, others: "Composition") -> "Composition":
@@ -288,9 +293,7 @@ def _seatless(accesses: QuerySet[ProductAccess], products: Iterable[Product], *,
     among = Among(f"a.user_id IN ({sql})" if mine.query.where else "true")
     facts = {"wanted": sorted(choice["wanted"]), "preserved": sorted(choice["preserved"])}
     free = {
-        product.pk: seat.seats - seat.used - seat.reserved
-        for product in products
-        if product.pk in choice["wanted"] and (seat := product.seat).seats is not None
+        product.pk: seats for product in products if product.pk in choice["wanted"] and (seats := product.seat.free) is not None
     }
     return left_out(choice["mode"], facts, free, among)
 

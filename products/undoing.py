@@ -8,7 +8,7 @@ from typing import Any
 from django.db import connection
 
 from products.models import BulkChange, BulkChangeSkip
-from products.previews import Preview, SeatNeed
+from products.previews import Preview, seat_needs
 from products.queries import catalogue, out_of_reach
 from products.selection import as_sql
 from products.targets import WHY_NOT_BACK
@@ -55,11 +55,7 @@ def undo_preview(change: BulkChange, *, actor: Any, notify: bool) -> UndoPreview
         gains=+gains,
         losses=+losses,
         change_emails=count["changed"] if notify else 0,
-        seats=tuple(
-            SeatNeed(product_id=product.pk, needed=gains[product.pk], free=seat.seats - seat.used - seat.reserved)
-            for product in catalogue()
-            if gains[product.pk] and (seat := product.seat).seats is not None
-        ),
+        seats=seat_needs(catalogue(), gains),
         skipped=dict(skipped),
     )
 

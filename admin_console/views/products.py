@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
@@ -15,7 +15,7 @@ from admin_console.forms import SeatsForm
 from admin_console.templatetags.console import product_codes
 from admin_console.views.changes import see_other
 from products.models import Product
-from products.queries import catalogue, product_names, visible_changes
+from products.queries import catalogue, visible_changes
 from products.refusals import ChangeRefused, NotAllowed
 from products.reports import ChangeFilter, changes_matching, holders
 from products.seats import set_seats
@@ -41,12 +41,6 @@ class Row:
     def nearly(self) -> int:
         """From how many taken seats on they run short: nine of ten."""
         return (self.product.seat.seats or 0) * 9 // 10
-
-    @property
-    def free(self) -> int | None:
-        """How many seats are free, None when there are as many as wanted."""
-        seat = self.product.seat
-        return None if seat.seats is None else seat.seats - self.taken
 
 
 @require_GET
@@ -84,11 +78,10 @@ def product_seats(request: Request, product_id: int) -> HttpResponse:
 
 def _shown(request: Request, product_id: int, *, form: SeatsForm | None = None, status: int = 200) -> HttpResponse:
     found = catalogue()
-    row = next((Row(each, product_codes(found)[each.pk]) for each in found if each.pk == product_id), None)
-    if row is None:
-        get_object_or_404(Product, pk=product_id)
-        raise AssertionError("unreachable")
-    names = product_names()
+    names = {each.pk: each.name for each in found}
+    if product_id not in names:
+        raise Http404
+    row = next(Row(each, product_codes(found)[each.pk]) for each in found if each.pk == product_id)
     changes = changes_matching(visible_changes(request.user), ChangeFilter(product=product_id)).select_related("actor")
     context: dict[str, Any] = {
         "row": row,
