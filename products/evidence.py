@@ -31,6 +31,7 @@ from products.export import BOM, FORMULA
 from products.models import AccessChange, BulkChange, Chain, Checkpoint, EvidencePack, HistoryBlock, Source
 from products.queries import product_names
 from users.models import Action, Capability, User, UserGroup
+from users.moments import zones
 from users.queries import UserFilter, can, users_matching
 from users.record import record
 from users.typed import number, searched
@@ -80,12 +81,15 @@ class HistoryFilter:
         """Read the filter from a URL's query, or from `as_dict`. Raises InvalidHistoryFilter."""
         told = {name: searched(str(query.get(name) or "")) for name in cls.__dataclass_fields__}
         numbers = {name: _number(told[name]) for name in ("group", "granted", "revoked", "change")}
+        told["zone"] = told["zone"] or zone
+        if told["zone"] not in zones():
+            raise InvalidHistoryFilter(_("“%(zone)s” is not a time zone like Europe/Paris.") % {"zone": told["zone"]})
         for name in ("since", "until"):
-            _day(told[name], zone)
+            _day(told[name], told["zone"])
         if told["source"] and told["source"] not in Source:
             raise InvalidHistoryFilter(_("There is no such choice."))
-        words = {name: told[name] for name in ("person", "by", "since", "until", "source", "q")}
-        return cls(**words, **numbers, zone=told["zone"] or zone)  # type: ignore[arg-type]
+        words = {name: told[name] for name in ("person", "by", "since", "until", "source", "q", "zone")}
+        return cls(**words, **numbers)  # type: ignore[arg-type]
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the filter asks as JSON; `from_query` reads it back."""

@@ -197,9 +197,11 @@ class Pack:
         if not is_signed(self.key, self.archive.read("manifest.sig").decode().strip(), self.text):
             self.wrong.append("manifest.json is not signed by the key that it names")
         named = set(self.manifest["files"]) | {"manifest.json", "manifest.sig"}
-        self.wrong += ["%s is in the pack and not in the manifest" % name for name in set(self.archive.namelist()) - named]
+        names = self.archive.namelist()
+        self.wrong += ["%s is in the pack and not in the manifest" % name for name in set(names) - named]
+        self.wrong += ["%s is in the pack more than once" % name for name in set(names) if names.count(name) > 1]
         for name, digest in self.manifest["files"].items():
-            if name not in self.archive.namelist():
+            if name not in names:
                 self.wrong.append("%s is missing" % name)
             elif self._digest(name) != digest:
                 self.wrong.append("%s is not the file that was signed" % name)

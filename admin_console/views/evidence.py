@@ -3,10 +3,12 @@
 from django.http import FileResponse, Http404, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils.timezone import get_current_timezone_name, now
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from admin_console.access import Request, requires
 from admin_console.views.changes import see_other
+from admin_console.views.errors import failed
 from products import checkpoints
 from products.evidence import HistoryFilter, InvalidHistoryFilter, path_of, request_pack
 from products.models import EvidencePack
@@ -45,7 +47,7 @@ def make(request: Request) -> HttpResponse:
     try:
         wanted = HistoryFilter.from_query(request.POST.dict(), zone=get_current_timezone_name())
     except InvalidHistoryFilter as error:
-        raise Http404 from error
+        return failed(request, 422, _("This request cannot be read"), str(error))
     pack = request_pack(actor=request.user, wanted=wanted, now=now())
     make_pack.delay(pack_id=pack.pk)
     return see_other("evidence")

@@ -82,6 +82,6 @@ def test_a_filter_that_cannot_be_makes_no_pack(client: Client) -> None:
     client.force_login(make_user(role=Role.SUPPORT))
 
     assert "“x” is not a number." in text_of(client.get("/evidence/", {"granted": "x"}))
-    assert client.post("/evidence/make/", {"granted": "x"}).status_code == 404
+    assert client.post("/evidence/make/", {"granted": "x"}).status_code == 422
     assert client.get("/evidence/make/").status_code == 405
     assert not EvidencePack.objects.exists()

@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import warnings
 import zipfile
 from datetime import timedelta
 from pathlib import Path
@@ -65,6 +66,17 @@ def rewritten(pack: Path, name: str, old: bytes, new: bytes) -> Path:
     return other
 
 
+def doubled(pack: Path, name: str, other_text: bytes) -> Path:
+    """Return a copy of a pack with another text under the name of one of its files, before it: some programs show the first."""
+    other = pack.with_name(f"doubled-{name}.zip")
+    with zipfile.ZipFile(pack) as archive, zipfile.ZipFile(other, "w") as copy, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # for each name that is there already
+        copy.writestr(name, other_text)
+        for each in archive.namelist():
+            copy.writestr(each, archive.read(each))
+    return other
+
+
 def signed_anew(pack: Path, changed: Path) -> Path:
     """Return the changed pack as whoever has the key could sign it: with the digests of the changed files."""
     other = changed.with_name(f"signed-{changed.name}")
@@ -121,6 +133,7 @@ def test_a_pack_tells_what_was_asked_for_and_is_verified_offline(support: User, 
     forged = rewritten(path, "history-00001.jsonl", b'"after":' + row, b'"after":[]')
     for broken, sentence in [
         (forged, "history-00001.jsonl is not the file that was signed"),
+        (doubled(path, "history-00001.csv", b"Nothing happened."), "history-00001.csv is in the pack more than once"),
         (rewritten(path, "manifest.json", b'"rows": 2', b'"rows": 3'), "manifest.json is not signed"),
         (signed_anew(path, forged), f"row {rows[0].pk} is not the one that was sealed in block"),
         (signed_anew(path, rewritten(path, "blocks.jsonl", b'"rows": 1', b'"rows": 9')), "block 1 was changed"),
@@ -224,7 +237,7 @@ def test_who_may_not_export_evidence_gets_no_pack() -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("query", [{"granted": "x"}, {"since": "2026-99-01"}, {"source": "MARS"}])
+@pytest.mark.parametrize("query", [{"granted": "x"}, {"since": "2026-99-01"}, {"source": "MARS"}, {"zone": "Mars/Base"}])
 def test_a_filter_that_cannot_be_is_refused(query: dict[str, str]) -> None:
     with pytest.raises(InvalidHistoryFilter):
         HistoryFilter.from_query(query)
