@@ -124,7 +124,7 @@ def suppressed_addresses(request: Request) -> HttpResponse:
 @requires(Capability.MANAGE_USERS)
 def release_address(request: Request) -> HttpResponse:
     """Write to an address again."""
-    address = request.POST.get("address", "")[:320]
+    address = request.POST.get("address", "").replace("\x00", "")[:320]
     if actions.release(actor=request.user, address=address):
         said = _("%(address)s is written to again. What failed meanwhile can be tried again.")
         messages.success(request, said % {"address": address})

@@ -304,7 +304,7 @@ def test_suppressed_addresses_are_listed_with_the_reason_and_released(client: Cl
     assert (response.status_code, response["Location"]) == (303, "/notifications/suppressed/")
     assert "grace@people.example is written to again." in shown(client.get("/notifications/suppressed/"))
     assert not Suppression.objects.filter(address=grace.email).exists()
-    client.post("/notifications/suppressed/release/", {"address": grace.email})
+    client.post("/notifications/suppressed/release/", {"address": f"{grace.email}\0"})
     assert "was not suppressed any more" in shown(client.get("/notifications/suppressed/"))
     assert AdminAction.objects.filter(actor=ada, action=Action.ADDRESS_RELEASED).count() == 1
 
