@@ -1,5 +1,5 @@
 # Each of these works on a bare machine with Python 3.12 or newer, as root or as a plain user.
-.PHONY: run test browser faults bench screenshots lint lock messages email-pictures
+.PHONY: run test browser faults bench screenshots lighthouse lint lock messages email-pictures
 # Where it is set, each of the many processes would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -30,6 +30,10 @@ email-pictures:
 # Take the pictures of docs/img anew, and agree to how the style guide looks now: look at both in the diff.
 screenshots:
 	@bin/bootstrap dev && bin/get-chromium && AGREE=1 REQUIRE_BROWSER=1 .venv/bin/python -m pytest -q tests/journeys/screenshots.py tests/journeys/test_styleguide.py $(ARGS)
+
+# Lighthouse's scores of the main pages; it needs node and npm, which nothing else of the console does, and fetches itself into var/.
+lighthouse:
+	@bin/bootstrap dev && bin/get-chromium && REQUIRE_BROWSER=1 .venv/bin/python -m pytest -q -s tests/journeys/lighthouse.py
 
 lint:
 	@bin/bootstrap dev
