@@ -11,6 +11,7 @@ from django.utils.timezone import now
 
 from notifications.models import Notification
 from products import actions
+from products.evidence import HistoryFilter
 from products.models import BulkChange, Mode
 from products.queries import selection_draft
 from products.selection import Selection
@@ -229,6 +230,17 @@ def test_a_manager_whose_group_is_deleted_changes_nobody_any_more(ada: User, set
     delete_group(actor=ada, group=sales)
 
     assert run(made).changed == 0
+
+
+def test_the_entitlement_history_of_a_deleted_group_is_nobodys(client: Client, sue: User) -> None:
+    sales = make_group()
+    change(sue, [make_user("Grace Hopper", groups=[sales])], "meeting")
+    page = "/admin/products/accesschange/"
+    assert "Grace Hopper" in client.get(page, {"group": sales.pk}).text
+    delete_group(actor=sue, group=sales)
+
+    assert "Grace Hopper" not in client.get(page, {"group": sales.pk}, follow=True).text
+    assert HistoryFilter.from_query({"group": str(sales.pk)}).rows(now=now()).count() == 0
 
 
 # Who is in which

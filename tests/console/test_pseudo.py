@@ -85,7 +85,14 @@ def organisation(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     emptied = change(ada, people[:1], mode="REPLACE")
     actions.tick_users(owner=ada, user_ids={each.pk for each in people}, ticked=True, now=emptied.requested_at)
     pseudo.speak(monkeypatch)
-    return {"ada": ada, "person": people[0].pk, "change": done.pk, "undo": undone.pk, "product": ids("rescue")[0]}
+    return {
+        "ada": ada,
+        "person": people[0].pk,
+        "group": group.pk,
+        "change": done.pk,
+        "undo": undone.pk,
+        "product": ids("rescue")[0],
+    }
 
 
 @pytest.fixture
@@ -103,10 +110,16 @@ PAGES = [
     "/users/{person}/",
     "/users/{person}/products/",
     "/users/{person}/role/",
+    "/users/{person}/groups/",
     "/users/{person}/as-of/",
     "/users/{person}/as-of/?at=2020-01-01T00:00&until=2030-01-01T00:00",
     "/users/products/?user={person}",
     "/users/products/?user={person}&mode=ADD&shown=ADD",
+    "/groups/",
+    "/groups/?search=ουδείς",
+    "/groups/add/",
+    "/groups/{group}/",
+    "/groups/{group}/delete/",
     "/changes/",
     "/changes/?state=RUNNING",
     "/changes/{change}/",
