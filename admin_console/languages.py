@@ -12,8 +12,7 @@ from django.dispatch import receiver
 from django.http import HttpRequest
 from django.utils.translation.trans_real import parse_accept_lang_header
 
-from users import invitations
-from users.actions import InvalidUser
+from users.actions import InvalidUser, prefer
 from users.models import User
 
 UNTRANSLATED = "X-Untranslated"  # the header of a catalogue that says how many of its messages wait (catalogues.py writes it)
@@ -60,7 +59,7 @@ def settle(request: HttpRequest, user: User, **_: Any) -> None:
     if (language, time_zone) == (user.language, user.time_zone):
         return
     try:
-        invitations.prefer(user=user, language=language, time_zone=time_zone)
+        prefer(user=user, language=language, time_zone=time_zone)
     except InvalidUser:  # a zone that only this browser knows
-        invitations.prefer(user=user, language=language, time_zone=user.time_zone)
+        prefer(user=user, language=language, time_zone=user.time_zone)
     user.refresh_from_db(fields=["language", "time_zone"])

@@ -1,7 +1,6 @@
 """What the forms about one person accept: a user to add, a first password, a role, how one likes to be written to."""
 
 from typing import Any
-from zoneinfo import available_timezones
 
 from django import forms
 from django.conf import settings
@@ -12,10 +11,11 @@ from django.utils.translation import gettext_lazy as _
 from admin_console.group_forms import GroupsField
 from products.queries import catalogue, out_of_reach
 from users.models import Role, User
+from users.moments import zones
 from users.queries import grantable_roles
 
 LANGUAGES = [("", _("As the organisation’s")), *settings.LANGUAGES]
-time_zones = lazy(lambda: [("", _("As the console’s")), *((zone, zone) for zone in sorted(available_timezones()))], list)
+time_zones = lazy(lambda: [("", _("As the console’s")), *((zone, zone) for zone in zones())], list)
 
 
 class Described(forms.Form):

@@ -18,7 +18,7 @@ INVITATION, ROLE = "INVITATION", "ROLE"  # both about an AdminAction
 @transaction.atomic
 def invite(*, actor: User, user: User, now: datetime) -> None:
     """Owe the user an email with a link to choose a password, a new one each time. Raises users.actions.NotAllowed."""
-    _owe(INVITATION, invitations.invite(actor=actor, user=user, now=now))
+    _owe(INVITATION, invitations.invite(actor=actor, user=user))
 
 
 @transaction.atomic
@@ -27,7 +27,7 @@ def change_role(*, actor: User, user: User, role: str, manages: Iterable[UserGro
 
     They are told of another role, unless `notify` is off. Raises what `users.actions.change_role` and `let_manage` raise.
     """
-    changed = actions.change_role(actor=actor, user=user, role=role, now=now)
+    changed = actions.change_role(actor=actor, user=user, role=role)
     manages_others = actions.let_manage(actor=actor, user=user, groups=manages)
     if changed is not None and notify:
         _owe(ROLE, changed)

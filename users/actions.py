@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import available_timezones
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.utils.translation import gettext as _
 
 from users.models import Action, AdminAction, Capability, GroupMembership, Role, User, UserGroup
+from users.moments import zones
 from users.queries import can, grantable_roles
 from users.record import record
 
@@ -162,10 +162,7 @@ def add_user(
     require(actor, Capability.MANAGE_USERS)
     if role != Role.MEMBER and role not in grantable_roles(actor):
         raise NotAllowed(_("You may not give this role."))
-    if language and language not in dict(settings.LANGUAGES):
-        raise InvalidUser("language", _("“%(language)s” is not one of the languages.") % {"language": language[:80]})
-    if time_zone and time_zone not in available_timezones():
-        raise InvalidUser("time_zone", _("“%(zone)s” is not a time zone.") % {"zone": time_zone[:80]})
+    _check_preferences(language, time_zone)
     user = User(email=normal_email(email), language=language, time_zone=time_zone, role=role, created_at=now)
     user.first_name, user.last_name = plain_name("first_name", first_name), plain_name("last_name", last_name)
     user.set_unusable_password()
@@ -185,7 +182,7 @@ def add_user(
 
 
 @transaction.atomic
-def change_role(*, actor: User, user: User, role: str, now: datetime) -> AdminAction | None:
+def change_role(*, actor: User, user: User, role: str) -> AdminAction | None:
     """Give the user this role and return the record of it. Nobody gives what they do not hold, nor takes it from somebody who
     holds more than they do. A user who has the role already stays as they are: nothing is recorded.
 
@@ -316,6 +313,12 @@ def delete_group(*, actor: User, group: UserGroup) -> None:
     record(Action.GROUP_DELETED, actor=actor, subject=group.pk, before=before)
 
 
+def prefer(*, user: User, language: str, time_zone: str) -> None:
+    """Let this be the language the user is written to in, and the time zone they read times in. Raises InvalidUser."""
+    _check_preferences(language, time_zone)
+    User.objects.filter(pk=user.pk).update(language=language, time_zone=time_zone)
+
+
 def seen(*, user: User, now: datetime) -> None:
     """Record that the user was seen. Nothing is written, nor locked, when that was recorded within the hour."""
     with connection.cursor() as cursor:
@@ -338,6 +341,13 @@ def _kept(groups: Iterable[UserGroup]) -> list[int]:
     if len(found) < len(wanted):
         raise GroupGone
     return found
+
+
+def _check_preferences(language: str, time_zone: str) -> None:
+    if language and language not in dict(settings.LANGUAGES):
+        raise InvalidUser("language", _("“%(language)s” is not one of the languages.") % {"language": language[:80]})
+    if time_zone and time_zone not in zones():
+        raise InvalidUser("time_zone", _("“%(zone)s” is not a time zone.") % {"zone": time_zone[:80]})
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from zoneinfo import available_timezones
 
 from django.conf import settings
 from django.db import connection
@@ -22,6 +21,7 @@ from django.utils.translation import override
 
 from users.actions import InvalidGroup, group_name, keeping_a_super_admin, normal_email, plain_name, require
 from users.models import Action, Capability, Role, User, UserGroup
+from users.moments import zones
 from users.queries import grantable_roles
 from users.record import record as put_on_record
 from users.sheets import Record, Sheet
@@ -65,9 +65,7 @@ class PeopleImport:
             "first_name": lambda text: plain_name("first_name", text),
             "last_name": lambda text: plain_name("last_name", text),
             "language": _one_of(_languages(), _("“%(text)s” is not one of the languages.")),
-            "time_zone": _one_of(
-                {zone.lower(): zone for zone in ("", *available_timezones())}, _("“%(text)s” is not a time zone.")
-            ),
+            "time_zone": _one_of({zone.lower(): zone for zone in ("", *zones())}, _("“%(text)s” is not a time zone.")),
             "role": _one_of(_roles(), _("“%(text)s” is not a role.")),
             "groups": lru_cache(10_000)(lambda text: _array(self._tree.groups(text))),
             "products": lru_cache(10_000)(lambda text: _array({name.lower() for name in _listed(text)})),

@@ -1,20 +1,21 @@
 """Inviting a user: a signed link to choose their first password with, which works once and for some days."""
 
+import logging
 from datetime import UTC, datetime, timedelta
-from zoneinfo import available_timezones
 
-from django.conf import settings
 from django.core.signing import BadSignature, Signer
 from django.db import transaction
 from django.utils.crypto import constant_time_compare, salted_hmac
 from django.utils.translation import gettext as _
 
-from users.actions import InvalidUser, NotAllowed, logger, require
+from users.actions import NotAllowed, require
 from users.models import Action, AdminAction, Capability, User
 from users.record import record
 
 LIFETIME = timedelta(days=7)
 _SIGNER = Signer(salt="users.invitations")
+
+logger = logging.getLogger(__name__)
 
 
 class InvitationOver(Exception):
@@ -22,7 +23,7 @@ class InvitationOver(Exception):
 
 
 @transaction.atomic
-def invite(*, actor: User, user: User, now: datetime) -> AdminAction:
+def invite(*, actor: User, user: User) -> AdminAction:
     """Record that the actor invites the user, once more if need be; the record's id is what the email is about.
 
     Raises NotAllowed when the actor may not, or when there is nothing to invite the user to: they chose a password already.
@@ -70,15 +71,6 @@ def accept(*, token: str, password: str, now: datetime) -> User:
     user.save(update_fields=["password"])
     record(Action.USER_PASSWORD_SET, actor=user, subject=user.pk)
     return user
-
-
-def prefer(*, user: User, language: str, time_zone: str) -> None:
-    """Let this be the language the user is written to in, and the time zone they read times in. Raises InvalidUser."""
-    if language not in {"", *dict(settings.LANGUAGES)}:
-        raise InvalidUser("language", _("“%(language)s” is not one of the languages.") % {"language": language[:80]})
-    if time_zone and time_zone not in available_timezones():
-        raise InvalidUser("time_zone", _("“%(zone)s” is not a time zone.") % {"zone": time_zone[:80]})
-    User.objects.filter(pk=user.pk).update(language=language, time_zone=time_zone)
 
 
 def _mark(user: User) -> str:

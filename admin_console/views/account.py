@@ -18,6 +18,7 @@ from admin_console.views.changes import see_other
 from products.asof import granted_by
 from products.queries import catalogue
 from users import invitations
+from users.actions import prefer
 from users.models import Capability, User
 from users.queries import can
 
@@ -42,7 +43,7 @@ def me(request: Request) -> HttpResponse:
     """Show what one holds and since when; take the language and the time zone that one prefers."""
     form = PreferencesForm(request.POST if request.method == "POST" else None, initial=_preferences(request.user))
     if request.method == "POST" and form.is_valid():
-        invitations.prefer(user=request.user, **form.cleaned_data)
+        prefer(user=request.user, **form.cleaned_data)
         messages.success(request, _("Your language and time zone are saved."))
         return see_other("me")
     since = granted_by(request.user)
@@ -67,7 +68,7 @@ def accept_invitation(request: HttpRequest, token: str) -> HttpResponse:
             invitations.accept(token=token, password=password.cleaned_data["new_password1"], now=now())
         except invitations.InvitationOver:
             return render(request, "account/invitation.html", {"is_over": True}, status=410)
-        invitations.prefer(user=user, **preferences.cleaned_data)
+        prefer(user=user, **preferences.cleaned_data)
         return _let_in(request, user)
     context = {"person": user, "password": password, "preferences": preferences}
     return render(request, "account/invitation.html", context, status=422 if posted is not None else 200)

@@ -8,7 +8,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from admin_console import languages
 from admin_console.access import Request, page_before, public, signed_in
-from users import invitations
+from users.actions import prefer
 
 A_YEAR = 365 * 24 * 60 * 60
 SHORTCUTS = "shortcuts"  # the cookie, which console.js reads at each key
@@ -22,7 +22,7 @@ def choose_language(request: HttpRequest) -> HttpResponse:
     if language not in languages.offered():
         raise BadRequest(f"no language {language!r}")
     if request.user.is_authenticated:
-        invitations.prefer(user=request.user, language=language, time_zone=request.user.time_zone)
+        prefer(user=request.user, language=language, time_zone=request.user.time_zone)
     response = redirect(page_before(request))
     keep(response, settings.LANGUAGE_COOKIE_NAME, language, httponly=True)
     return response

@@ -172,7 +172,7 @@ def test_a_user_added_is_recorded_with_the_personal_data_among_the_words(ada):
 
 def test_role_and_groups_are_recorded_with_before_and_after(ada):
     grace, sales, support = make_user(), make_group("Sales"), make_group("Support")
-    users.change_role(actor=ada, user=grace, role=Role.MANAGER, now=NOW)
+    users.change_role(actor=ada, user=grace, role=Role.MANAGER)
     users.put_in_groups(actor=ada, user=grace, groups=[sales])
     users.let_manage(actor=ada, user=grace, groups=[support])
     users.move_group(actor=ada, group=support, parent=sales)
@@ -235,9 +235,9 @@ def test_the_same_form_twice_is_recorded_once(ada):
 def test_what_is_refused_is_not_recorded_as_done(ada):
     member = make_user()
     with pytest.raises(users.NotAllowed):
-        users.change_role(actor=member, user=ada, role=Role.MEMBER, now=NOW)
+        users.change_role(actor=member, user=ada, role=Role.MEMBER)
     with pytest.raises(users.LastSuperAdmin):
-        users.change_role(actor=ada, user=ada, role=Role.MEMBER, now=NOW)
+        users.change_role(actor=ada, user=ada, role=Role.MEMBER)
 
     assert AdminAction.objects.count() == 0
 

@@ -127,7 +127,7 @@ def test_only_a_super_admin_changes_roles(actor: Role, before: Role, after: Role
     user = make_user(role=before)
     allowed = actor == Role.SUPER_ADMIN
     try:
-        actions.change_role(actor=make_user(role=actor), user=user, role=after, now=NOW)
+        actions.change_role(actor=make_user(role=actor), user=user, role=after)
     except actions.NotAllowed:
         assert not allowed
     else:
@@ -139,7 +139,7 @@ def test_only_a_super_admin_changes_roles(actor: Role, before: Role, after: Role
 def test_the_last_super_admin_keeps_the_role() -> None:
     grace = make_user(role=Role.SUPER_ADMIN)
     with pytest.raises(actions.LastSuperAdmin):
-        actions.change_role(actor=grace, user=grace, role=Role.ADMIN, now=NOW)
+        actions.change_role(actor=grace, user=grace, role=Role.ADMIN)
     grace.refresh_from_db()
     assert grace.role == Role.SUPER_ADMIN
 
@@ -147,19 +147,19 @@ def test_the_last_super_admin_keeps_the_role() -> None:
 def test_a_super_admin_may_step_down_when_there_is_another() -> None:
     grace = make_user(role=Role.SUPER_ADMIN)
     make_user(role=Role.SUPER_ADMIN)
-    actions.change_role(actor=grace, user=grace, role=Role.MEMBER, now=NOW)
+    actions.change_role(actor=grace, user=grace, role=Role.MEMBER)
     grace.refresh_from_db()
     assert grace.role == Role.MEMBER
 
 
 def test_a_role_that_does_not_exist_cannot_be_given() -> None:
     with pytest.raises(actions.NotAllowed):
-        actions.change_role(actor=make_user(role=Role.SUPER_ADMIN), user=make_user(), role="EMPEROR", now=NOW)
+        actions.change_role(actor=make_user(role=Role.SUPER_ADMIN), user=make_user(), role="EMPEROR")
 
 
 def test_a_deactivated_super_admin_gives_nothing() -> None:
     with pytest.raises(actions.NotAllowed):
-        actions.change_role(actor=make_user(role=Role.SUPER_ADMIN, is_active=False), user=make_user(), role=Role.ADMIN, now=NOW)
+        actions.change_role(actor=make_user(role=Role.SUPER_ADMIN, is_active=False), user=make_user(), role=Role.ADMIN)
 
 
 # Groups

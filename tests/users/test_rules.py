@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 
 from tests.database import Database
-from tests.factories import NOW, make_group, make_user
+from tests.factories import make_group, make_user
 from users import actions
 from users.models import Role, User, UserGroup
 
@@ -179,7 +179,7 @@ def test_two_super_admins_taking_each_others_role_at_once_leave_one(committed_db
     def take(actor: User, user: User) -> None:
         together.wait()
         try:
-            actions.change_role(actor=actor, user=user, role=Role.MEMBER, now=NOW)
+            actions.change_role(actor=actor, user=user, role=Role.MEMBER)
             outcomes.append("taken")
         except actions.LastSuperAdmin:
             outcomes.append("refused")
