@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
 
-from users.models import Action, AdminAction, Role, User
+from users.models import Action, AdminAction, Role, User, UserGroup
 from users.queries import Status, UserFilter, users_matching, visible_groups, with_status
 from users.reading_room import (
     NOTHING,
@@ -145,8 +145,12 @@ def _user_links(ids: set[int]) -> dict[int, SafeString]:
     return {pk: person_link(pk, users, brief=True) for pk in ids}
 
 
+def _group_names(ids: set[int]) -> dict[int, SafeString]:
+    return {pk: format_html("{}", name) for pk, name in UserGroup.objects.filter(pk__in=ids).values_list("id", "name")}
+
+
 # By what the code of an action begins with: links to what it was done to, by its ids. Filled in by the apps above too.
-SUBJECTS: dict[str, Callable[[set[int]], Mapping[int, SafeString]]] = {"user": _user_links}
+SUBJECTS: dict[str, Callable[[set[int]], Mapping[int, SafeString]]] = {"user": _user_links, "group": _group_names}
 
 
 @admin.register(AdminAction)

@@ -16,7 +16,7 @@ from products.models import BulkChange, Mode
 from products.queries import selection_draft
 from products.selection import Selection
 from tests.factories import change, make_group, make_user, make_users, run
-from users.actions import delete_group
+from users.actions import delete_group, move_group
 from users.models import Action, AdminAction, Role, User, UserGroup
 from users.queries import UserFilter
 
@@ -40,8 +40,8 @@ def sue(client: Client) -> User:
 
 
 def shown(response: Any) -> str:
-    """Return the words of an answer, without tags."""
-    return " ".join(re.sub(r"<[^>]+>", " ", response.text.partition('<main id="main"')[2]).split())
+    """Return the words of an answer, without tags; of a page of the console, its own."""
+    return " ".join(re.sub(r"<[^>]+>", " ", response.text.partition('<main id="main"')[2] or response.text).split())
 
 
 # The list
@@ -241,6 +241,12 @@ def test_the_entitlement_history_of_a_deleted_group_is_nobodys(client: Client, s
 
     assert "Grace Hopper" not in client.get(page, {"group": sales.pk}, follow=True).text
     assert HistoryFilter.from_query({"group": str(sales.pk)}).rows(now=now()).count() == 0
+
+
+def test_the_record_calls_a_group_by_its_name(client: Client, sue: User) -> None:
+    move_group(actor=sue, group=make_group("Night shift"), parent=make_group())
+
+    assert "Moved a user group Night shift" in shown(client.get("/admin/users/adminaction/", {"action": "group.moved"}))
 
 
 # Who is in which
