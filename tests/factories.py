@@ -37,9 +37,12 @@ def make_user(
     return user
 
 
-def make_users(number: int) -> list[User]:
-    """Return so many stored Members, in one statement."""
-    return User.objects.bulk_create([User(email=f"user{next(_numbers)}@tests.example") for _ in range(number)])
+def make_users(number: int, called: str = "") -> list[User]:
+    """Return so many stored Members, called as "User {n:03}" says, in one statement."""
+    names = [called.format(n=n).partition(" ") for n in range(number)]
+    return User.objects.bulk_create(
+        User(email=f"user{next(_numbers)}@tests.example", first_name=first, last_name=last) for first, _space, last in names
+    )
 
 
 def make_group(name: str = "", *, inside: UserGroup | None = None) -> UserGroup:

@@ -27,9 +27,9 @@ class TookTooLong(Exception):
 
 
 @contextmanager
-def planned(plan: Mapping[str, str], *, longest: str = LONGEST) -> Iterator[None]:
+def planned(plan: Mapping[str, str], *, longest: str = "") -> Iterator[None]:
     """Ask the questions inside with these settings, for no longer than that each; write nothing. Raises TookTooLong."""
-    settings = {**plan, "statement_timeout": longest}
+    settings = {**plan, "statement_timeout": longest or LONGEST}
     try:
         with transaction.atomic(), connection.wrap_database_errors, connection.cursor() as cursor:  # COPY's own are not wrapped
             calls = ", ".join("set_config(%s, %s, true)" for _name in settings)

@@ -186,13 +186,13 @@ class TestTheCommand:
         ]
 
 
-def modules() -> Iterator[tuple[Path, ast.Module]]:
-    for app in APPS:
-        for path in sorted((ROOT / app).rglob("*.py")):
-            if "migrations" not in path.parts:
-                yield path.relative_to(ROOT), ast.parse(path.read_text())
+@cache
+def modules() -> list[tuple[Path, ast.Module]]:
+    paths = [path for app in APPS for path in sorted((ROOT / app).rglob("*.py")) if "migrations" not in path.parts]
+    return [(path.relative_to(ROOT), ast.parse(path.read_text())) for path in paths]
 
 
+@cache
 def translating(tree: ast.Module, *, lazily: bool) -> set[str]:
     """Return the names under which a module calls gettext's functions, the lazy ones or the others."""
     return {

@@ -18,7 +18,7 @@ from admin_console.templatetags.console import duration, time_left
 from notifications.models import Notification, State
 from products import actions, reports
 from products.models import AccessChange, BulkChange, BulkChangeBatch, BulkChangeMove, BulkChangeSkip, Mode, Source
-from tests.factories import change, give, held_by, limit, make_group, make_user, product
+from tests.factories import change, give, held_by, limit, make_group, make_user, make_users, product
 from users.models import Role, User
 
 pytestmark = pytest.mark.django_db
@@ -215,7 +215,7 @@ def test_who_became_suspended_shows_as_such(client: Client, ada: User) -> None:
 
 
 def test_the_fates_of_its_emails_are_counted(client: Client, ada: User) -> None:
-    made = change(ada, [make_user() for _ in range(5)], "meeting")
+    made = change(ada, make_users(5), "meeting")
     mails = list(Notification.objects.filter(kind="CHANGE").order_by("id"))
     for mail, state in zip(mails, [State.SENT, State.SENT, State.FAILED, State.EXPIRED], strict=False):
         Notification.objects.filter(pk=mail.pk).update(state=state)
@@ -364,7 +364,7 @@ def exported(client: Client, made: BulkChange) -> list[list[str]]:
 def test_all_users_are_exported_with_what_became_of_them(client: Client, ada: User) -> None:
     User.objects.filter(pk=ada.pk).update(time_zone="Europe/Rome")
     grace, hedy = give(make_user("Grace Hopper"), "rescue", "meeting"), give(make_user("Hedy Lamarr"), "central")
-    others = [make_user(f"User {n:03}") for n in range(18)]
+    others = make_users(18, "User {n:03}")
     made = change(ada, [grace, hedy, *others], "central")
     actions.advance_bulk_change(change_id=made.pk, now=now())
     made = actions.cancel_change(actor=ada, change_id=made.pk, now=now())
@@ -426,7 +426,7 @@ def test_the_file_is_named_after_the_change(client: Client, ada: User) -> None:
 
 @pytest.mark.usefixtures("in_batches")
 def test_the_progress_asks_for_itself_until_the_result_is_there(client: Client, ada: User) -> None:
-    made = change(ada, [make_user() for _ in range(12)], "rescue", now=now())
+    made = change(ada, make_users(12), "rescue", now=now())
     assert "0 of 12 users" in shown(page_of(client, made))
     assert '<noscript><meta http-equiv="refresh" content="3"></noscript>' in page_of(client, made).content.decode()
 
@@ -452,7 +452,7 @@ def test_the_progress_asks_for_itself_until_the_result_is_there(client: Client, 
 
 
 def test_a_change_that_waits_says_for_which(client: Client, ada: User, in_batches: None) -> None:
-    users = [make_user() for _ in range(4)]
+    users = make_users(4)
     first, second = change(ada, users, "rescue"), change(ada, users, "central")
 
     assert f"It waits for change #{first.pk}" in shown(page_of(client, second))
@@ -475,7 +475,7 @@ def test_skips_and_emails_of_a_large_change_are_counted_afterwards(
 
 @pytest.mark.usefixtures("in_batches")
 def test_a_long_change_is_asked_for_less_often(client: Client, ada: User) -> None:
-    made = change(ada, [make_user() for _ in range(3)], "rescue", now=now() - timedelta(minutes=1))
+    made = change(ada, make_users(3), "rescue", now=now() - timedelta(minutes=1))
 
     assert 'hx-trigger="every 3s"' in page_of(client, made, "?said=0", "change-progress").content.decode()
 
@@ -483,7 +483,7 @@ def test_a_long_change_is_asked_for_less_often(client: Client, ada: User) -> Non
 @pytest.mark.usefixtures("in_batches")
 def test_a_paused_change_says_why(client: Client, ada: User) -> None:
     otto = make_user("Otto Other", role=Role.ADMIN)
-    made = change(otto, [make_user() for _ in range(12)], "rescue", now=now())
+    made = change(otto, make_users(12), "rescue", now=now())
     actions.advance_bulk_change(change_id=made.pk, now=now())
     User.objects.filter(pk=otto.pk).update(role=Role.MEMBER)
     actions.advance_bulk_change(change_id=made.pk, now=now())
@@ -512,7 +512,7 @@ def test_the_page_costs_the_same_for_few_and_many(client: Client, ada: User) -> 
 @pytest.fixture
 def half_done(in_batches: None, ada: User) -> BulkChange:
     """Return Ada's change of 30 users of whom 10 are done."""
-    made = change(ada, [make_user(f"User {n:03}") for n in range(30)], "rescue", now=now())
+    made = change(ada, make_users(30, "User {n:03}"), "rescue", now=now())
     actions.advance_bulk_change(change_id=made.pk, now=now())
     made.refresh_from_db()
     return made
@@ -554,7 +554,7 @@ def test_cancelling_asks_first_and_tells_who_was_not_reached(client: Client, hal
 
 @pytest.mark.usefixtures("in_batches")
 def test_those_not_reached_are_paged_to_and_fro(client: Client, ada: User) -> None:
-    made = change(ada, [make_user(f"User {n:03}") for n in range(130)], "rescue", now=now())
+    made = change(ada, make_users(130, "User {n:03}"), "rescue", now=now())
     actions.advance_bulk_change(change_id=made.pk, now=now())
     actions.cancel_change(actor=ada, change_id=made.pk, now=now())
     left = [f"{n:03}" for n in range(10, 130)]
@@ -570,7 +570,7 @@ def test_those_not_reached_are_paged_to_and_fro(client: Client, ada: User) -> No
 
 @pytest.mark.usefixtures("in_batches")
 def test_a_number_that_its_user_has_in_the_email_too_finds_them_once(client: Client, ada: User) -> None:
-    users = [make_user(f"User {n:03}") for n in range(30)]
+    users = make_users(30, "User {n:03}")
     User.objects.filter(pk=users[20].pk).update(email=f"{users[20].pk}@numbers.example")
     made = change(ada, users, "rescue", now=now())
     actions.cancel_change(actor=ada, change_id=made.pk, now=now())
@@ -613,7 +613,7 @@ def test_who_may_not_steer_sees_no_buttons_and_is_refused(client: Client, half_d
 
 
 def test_who_could_not_be_changed_is_named_with_the_cause_and_tried_again(client: Client, ada: User, in_batches: None) -> None:
-    users = [make_user(f"User {n:03}") for n in range(12)]
+    users = make_users(12, "User {n:03}")
     made = change(ada, users, "rescue", now=now())
     refused = users[4].pk
     BulkChangeBatch.objects.filter(change=made, n=0).update(state="DONE")
@@ -849,7 +849,7 @@ def test_a_change_that_paused_by_itself_is_told(client: Client, half_done: BulkC
 
 def test_of_several_changes_the_own_one_is_shown(client: Client, ada: User, half_done: BulkChange) -> None:
     otto = make_user("Otto Other", role=Role.ADMIN)
-    others = [change(otto, [make_user() for _ in range(3)], "rescue", now=now()) for _ in range(2)]
+    others = [change(otto, make_users(3), "rescue", now=now()) for _ in range(2)]
 
     assert f"Change #{half_done.pk} and 2 more" in shown(client.get("/users/"))
     client.force_login(otto)

@@ -16,7 +16,7 @@ from notifications.models import Notification
 from products import actions
 from products.models import BulkChange, Mode, Product, SelectionDraft
 from products.queries import selection_draft
-from tests.factories import change, give, held_by, ids, limit, make_group, make_user, product
+from tests.factories import change, give, held_by, ids, limit, make_group, make_user, make_users, product
 from users.models import Role, User
 from users.queries import UserFilter
 
@@ -476,7 +476,7 @@ def test_the_names_say_what_each_holds_now_and_afterwards(client: Client, ada: U
 
 
 def test_a_hundred_names_are_shown_page_by_page_there_and_back(client: Client, ada: User) -> None:
-    draft = ticking(ada, [make_user(f"Ann{n:03}") for n in range(120)])
+    draft = ticking(ada, make_users(120, "Ann{n:03}"))
     url = f"{NAMES}?draft={draft.pk}&mode=ADD&product={product('rescue').pk}&number=changed"
 
     def names(page: Any) -> list[str]:
@@ -652,7 +652,7 @@ def test_a_manager_is_not_told_the_name_of_who_left_their_groups(client: Client,
 
 def test_above_the_threshold_the_number_is_typed(client: Client, ada: User, settings: Any) -> None:
     settings.BULK_CONFIRM_ABOVE = 1
-    users = [make_user() for _ in range(2)]
+    users = make_users(2)
     assert "Type 2 to confirm" in shown(opened(client, ada, *users))
 
     response = refused(client, form(ada, "rescue", expected=2, confirmed="3"))

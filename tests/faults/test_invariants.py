@@ -4,7 +4,7 @@ import psycopg
 import pytest
 
 from tests.database import Database
-from tests.factories import change, give, make_user
+from tests.factories import change, give, make_user, make_users
 from tests.faults.invariants import ANCHORED, RULES, Witness, breaches, breaches_seen_by
 from users.models import Role
 
@@ -44,7 +44,7 @@ BROKEN = {
 
 
 def test_every_invariant_holds_and_notices_what_breaks_it(committed_db: Database) -> None:
-    admin, people = make_user(role=Role.ADMIN), [make_user() for _ in range(3)]
+    admin, people = make_user(role=Role.ADMIN), make_users(3)
     Witness(committed_db.owner)
     assert [admin.pk, *(user.pk for user in people)] == [1, 2, 3, 4]
     give(people[2], "meeting")

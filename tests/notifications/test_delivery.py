@@ -17,7 +17,7 @@ from notifications import actions, emails, outbox, queries
 from notifications.emails import UnsendableError
 from notifications.models import Claim, Notification, State
 from tests.database import Database
-from tests.factories import change, make_user, product
+from tests.factories import change, make_user, make_users, product
 from tests.mail import ScriptedServer, Sink
 from users.models import Role, User
 
@@ -70,7 +70,7 @@ class TestOwing:
         assert Notification.objects.filter(user=grace).count() == 1
 
     def test_a_million_are_owed_in_one_statement(self, django_assert_num_queries: Any) -> None:
-        users = [make_user() for _ in range(30)]
+        users = make_users(30)
 
         with django_assert_num_queries(1):
             actions.queue("CHANGE", "SELECT unnest(%(users)s::int[]), 1::bigint", {"users": [user.pk for user in users]})
@@ -109,7 +109,7 @@ class TestDelivery:
         assert found.message_id == received.message["Message-ID"]
 
     def test_one_connection_serves_a_batch(self, smtp_script: ScriptedServer) -> None:
-        owe(*(make_user() for _ in range(20)))
+        owe(*make_users(20))
 
         deliver()
 
@@ -119,7 +119,7 @@ class TestDelivery:
     def test_a_refused_address_fails_and_the_others_go_on(self, smtp_script: ScriptedServer, takes: dict[str, bool]) -> None:
         smtp_script.pipelining = takes.get("pipelining", True)
         smtp_script.waits_for_nobody = takes.get("waits_for_nobody", False)
-        users = [make_user() for _ in range(3)]
+        users = make_users(3)
         smtp_script.rules[users[1].email] = "550 5.1.1 No such user here"
         owe(*users)
 
@@ -131,7 +131,7 @@ class TestDelivery:
 
     @pytest.mark.parametrize(("reply", "state"), [("552 5.3.4 Too big", State.FAILED), ("452 4.3.1 Disk full", State.DEFERRED)])
     def test_a_refused_content_is_that_emails_fate(self, smtp_script: ScriptedServer, reply: str, state: State) -> None:
-        users = [make_user() for _ in range(3)]
+        users = make_users(3)
         smtp_script.data_reply = reply
         owe(*users)
 
@@ -182,7 +182,7 @@ class TestDelivery:
 
     @pytest.mark.parametrize("trouble", ["HANG", "DROP", "421 too busy", "554 not you"])
     def test_while_the_server_is_away_everything_waits(self, smtp_script: ScriptedServer, trouble: str) -> None:
-        users = [make_user() for _ in range(3)]
+        users = make_users(3)
         smtp_script.greeting = trouble
         owe(*users)
 
@@ -223,7 +223,7 @@ class TestDelivery:
         assert (fate(grace).state, fate(grace).last_code) == (State.DEFERRED, 530)
 
     def test_421_in_the_middle_makes_the_rest_wait(self, smtp_script: ScriptedServer) -> None:
-        users = [make_user() for _ in range(3)]
+        users = make_users(3)
         smtp_script.rules[users[1].email] = "421 4.7.0 Too many messages, slow down"
         owe(*users)
 
@@ -237,7 +237,7 @@ class TestDelivery:
         self, smtp_script: ScriptedServer, pipelining: bool
     ) -> None:
         smtp_script.pipelining = pipelining
-        users = [make_user() for _ in range(3)]
+        users = make_users(3)
         smtp_script.rules[users[1].email] = "DROP BEFORE DATA"
         owe(*users)
 
@@ -252,7 +252,7 @@ class TestDelivery:
         self, smtp_script: ScriptedServer, pipelining: bool
     ) -> None:
         smtp_script.pipelining = pipelining
-        users = [make_user() for _ in range(3)]
+        users = make_users(3)
         smtp_script.rules[users[1].email] = "DROP AFTER DATA"
         owe(*users)
 
@@ -278,7 +278,7 @@ class TestDelivery:
         assert len(smtp_script.messages) == 2
 
     def test_an_email_that_always_breaks_the_connection_does_not_stop_the_others(self, smtp_script: ScriptedServer) -> None:
-        users = [make_user() for _ in range(5)]
+        users = make_users(5)
         for user in users[:2]:
             smtp_script.rules[user.email] = "HANG"
         owe(*users)
@@ -406,7 +406,7 @@ class TestDelivery:
     def test_what_a_slow_server_leaves_is_given_back_and_comes_next(
         self, smtp_script: ScriptedServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        users = [make_user() for _ in range(3)]
+        users = make_users(3)
         owe(*users)
         smtp_script.delay = 0.4
         monkeypatch.setattr(actions, "BUDGET", 0.3)
@@ -432,7 +432,7 @@ class TestDelivery:
 
 class TestLosing:
     def test_a_sender_that_lost_its_lease_sends_no_more(self, committed_db: Database, smtp_script: ScriptedServer) -> None:
-        users = [make_user() for _ in range(3)]
+        users = make_users(3)
         owe(*users)
         sent = smtp_script.messages
 
@@ -452,7 +452,7 @@ class TestLosing:
         assert [fate(user).possible_duplicate for user in users] == [True, False, False]
 
     def test_a_database_that_goes_away_forgets_no_fate(self, committed_db: Database, smtp_script: ScriptedServer) -> None:
-        users = [make_user() for _ in range(3)]
+        users = make_users(3)
         owe(*users)
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_backend_pid()")
@@ -487,7 +487,7 @@ def claiming(db: None) -> Iterator[Claiming]:
 class TestTakingOver:
     def test_what_a_dead_sender_had_goes_on_at_once(self, smtp_script: ScriptedServer, claiming: Claiming) -> None:
         """Its place is free, so nobody waits for its lease to end."""
-        users = [make_user() for _ in range(5)]
+        users = make_users(5)
         owe(*users)
         batch = claiming(0)
         letters = emails.build(batch.notifications, now=NOW)
@@ -545,7 +545,7 @@ class TestTakingOver:
 
 class TestSink:
     def test_the_sink_keeps_what_it_acknowledged_through_a_kill(self, mail_sink: Sink) -> None:
-        users = [make_user() for _ in range(60)]
+        users = make_users(60)
         owe(*users[:30])
         deliver()
         mail_sink.kill()

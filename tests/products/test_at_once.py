@@ -14,7 +14,7 @@ from notifications.models import Notification
 from products import actions, history, running
 from products.batch import LostClaim
 from products.models import AccessChange, BulkChange, Mode, ProductAccess, Seat, Source
-from tests.factories import NOW, change, give, held_by, ids, limit, make_user
+from tests.factories import NOW, change, give, held_by, ids, limit, make_user, make_users
 from users.models import Role, User
 
 
@@ -101,7 +101,7 @@ def test_one_form_posted_twenty_times_at_once_is_one_change(committed_db):
 
 def test_opposite_small_changes_of_the_same_users_end_in_one_order(committed_db):
     admins = [make_user(role=Role.ADMIN) for _ in range(8)]
-    users = [make_user() for _ in range(40)]
+    users = make_users(40)
     shuffled = random.Random(7)
     wanted = [("rescue",), ("central", "meeting"), (), ("rescue", "webinar")] * 2
 
@@ -119,7 +119,7 @@ def test_opposite_small_changes_of_the_same_users_end_in_one_order(committed_db)
 
 def test_opposite_large_changes_in_other_batch_sizes_end_in_one_order(committed_db, settings):
     settings.BULK_AT_ONCE = 0
-    admin, users = make_user(role=Role.ADMIN), [make_user() for _ in range(60)]
+    admin, users = make_user(role=Role.ADMIN), make_users(60)
     settings.BULK_BATCH_SIZE = 7
     first = change(admin, users, "rescue", "meeting")
     settings.BULK_BATCH_SIZE = 11
@@ -140,7 +140,7 @@ def test_opposite_large_changes_in_other_batch_sizes_end_in_one_order(committed_
 def test_the_last_seats_go_to_as_many_as_there_are(committed_db):
     limit("rescue", 10)
     admins = [make_user(role=Role.ADMIN) for _ in range(8)]
-    sets = [[make_user() for _ in range(3)] for _ in admins]
+    sets = [make_users(3) for _ in admins]
     outcomes = at_once(
         *[lambda admin=admin, users=users: change(admin, users, "rescue") for admin, users in zip(admins, sets, strict=True)]
     )
@@ -156,7 +156,7 @@ def test_reservations_at_once_never_oversell(committed_db, settings):
     limit("rescue", 10)
     limit("webinar", 7)
     admins = [make_user(role=Role.ADMIN) for _ in range(6)]
-    sets = [[make_user() for _ in range(3)] for _ in admins]
+    sets = [make_users(3) for _ in admins]
     outcomes = at_once(
         *[
             lambda admin=admin, users=users: change(admin, users, "rescue", "webinar")
@@ -173,7 +173,7 @@ def test_reservations_at_once_never_oversell(committed_db, settings):
 
 def test_the_same_batch_by_several_workers_is_applied_once(committed_db, settings):
     settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE = 0, 5
-    admin, users = make_user(role=Role.ADMIN), [make_user() for _ in range(20)]
+    admin, users = make_user(role=Role.ADMIN), make_users(20)
     made = change(admin, users, "meeting")
     at_once(*[lambda: run_to_the_end(made)] * 5)
 

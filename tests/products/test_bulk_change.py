@@ -13,7 +13,7 @@ from products import actions, previews, queries, running
 from products.models import TICKED_MODES, AccessChange, BulkChange, BulkChangeSkip, Mode, Product, ProductAccess, Seat
 from products.pauses import pause_of
 from products.selection import Selection
-from tests.factories import NOW, change, give, held_by, ids, limit, make_group, make_user, product
+from tests.factories import NOW, change, give, held_by, ids, limit, make_group, make_user, make_users, product
 from users.models import Role, User
 from users.queries import UserFilter
 
@@ -290,7 +290,7 @@ def test_a_retired_product_is_kept_or_unticked_never_newly_ticked(admin):
 
 
 def test_a_large_change_is_frozen_and_runs_in_batches(admin, in_batches):
-    users = [make_user() for _ in range(7)]
+    users = make_users(7)
     made = change(admin, users, "rescue")
     assert (made.state, counts(made)) == (BulkChange.State.RUNNING, (7, 0, 0, 0))
     assert [len(batch.user_ids) for batch in made.batches.order_by("n")] == [3, 3, 1]
@@ -305,7 +305,7 @@ def test_a_large_change_is_frozen_and_runs_in_batches(admin, in_batches):
 
 
 def test_a_large_change_owes_the_same_emails_as_a_small_one(admin, in_batches):
-    users = [make_user() for _ in range(4)]
+    users = make_users(4)
     made = run(change(admin, users, "meeting"))
 
     assert all(owed(user) == {("CHANGE", made.pk), ("ONBOARDING", product("meeting").pk)} for user in users)
@@ -335,7 +335,7 @@ def test_who_is_deleted_or_moved_before_their_batch_is_skipped_with_the_cause(in
 
 
 def test_an_admin_who_loses_the_capability_pauses_the_change(admin, in_batches):
-    users = [make_user() for _ in range(4)]
+    users = make_users(4)
     made = change(admin, users, "rescue")
     actions.advance_bulk_change(change_id=made.pk, now=NOW)
     User.objects.filter(pk=admin.pk).update(role=Role.MEMBER)
@@ -359,7 +359,7 @@ def test_an_admin_reduced_to_fewer_products_pauses_the_change(in_batches):
 
 
 def test_overlapping_large_changes_run_first_in_first_out(admin, in_batches):
-    users = [make_user() for _ in range(4)]
+    users = make_users(4)
     first, second = change(admin, users, "rescue"), change(admin, users, "central")
 
     assert actions.advance_bulk_change(change_id=second.pk, now=NOW) is actions.Step.WAIT
@@ -369,14 +369,14 @@ def test_overlapping_large_changes_run_first_in_first_out(admin, in_batches):
 
 
 def test_large_changes_apart_from_each_other_do_not_wait(admin, in_batches):
-    users = [make_user() for _ in range(6)]
+    users = make_users(6)
     change(admin, users[:3], "rescue")
 
     assert run(change(admin, users[3:], "central")).is_over
 
 
 def test_a_batch_under_lease_is_left_to_its_worker(admin, in_batches):
-    made = change(admin, [make_user() for _ in range(3)], "rescue")
+    made = change(admin, make_users(3), "rescue")
     made.batches.update(lease_until=timezone.now() + timedelta(seconds=60))
     assert actions.advance_bulk_change(change_id=made.pk, now=NOW) is actions.Step.WAIT
     assert queries.stalled() == []
@@ -387,7 +387,7 @@ def test_a_batch_under_lease_is_left_to_its_worker(admin, in_batches):
 
 
 def test_a_batch_that_ends_its_worker_at_each_attempt_is_split_until_one_user_is_left_who_does(admin, in_batches):
-    users = [make_user() for _ in range(4)]
+    users = make_users(4)
     made = change(admin, users, "rescue")
     made.batches.filter(n=0).update(attempts=running.CLAIMS)  # claimed so often, and never heard of again
     assert actions.advance_bulk_change(change_id=made.pk, now=NOW) is actions.Step.MORE
@@ -451,13 +451,13 @@ def test_removing_is_always_allowed(admin):
 
 def test_a_large_change_reserves_its_seats_until_they_are_used(admin, in_batches):
     limit("rescue", 5)
-    users = [make_user() for _ in range(5)]
+    users = make_users(5)
     made = change(admin, users[:4], "rescue")
     assert Seat.objects.values_list("used", "reserved").get(product__code="rescue") == (0, 4)
     with pytest.raises(actions.SeatsShort):
         change(admin, [users[4], make_user()], "rescue")
     with pytest.raises(actions.SeatsShort):
-        change(admin, [make_user() for _ in range(3)], "rescue")
+        change(admin, make_users(3), "rescue")
 
     actions.advance_bulk_change(change_id=made.pk, now=NOW)
     assert Seat.objects.values_list("used", "reserved").get(product__code="rescue") == (3, 1)
@@ -467,7 +467,7 @@ def test_a_large_change_reserves_its_seats_until_they_are_used(admin, in_batches
 
 def test_reserved_seats_that_were_not_needed_are_given_back(admin, in_batches):
     limit("rescue", 4)
-    users = [make_user() for _ in range(4)]
+    users = make_users(4)
     made = change(admin, users, "rescue")
     for user in users[:2]:  # meanwhile deleted
         user.delete()

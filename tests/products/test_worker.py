@@ -8,7 +8,7 @@ from django.utils import timezone
 from notifications.models import Notification
 from products import actions, queries, tasks
 from products.models import AccessChange, BulkChange, BulkChangeBatch, Source
-from tests.factories import change, make_user
+from tests.factories import change, make_user, make_users
 from tests.processes import Worker, wait_until
 from users.models import Role
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.worker
 def made(committed_db, settings) -> BulkChange:
     """Give a large change of 120 users in 40 batches, not started."""
     settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE = 0, 3
-    return change(make_user(role=Role.ADMIN), [make_user() for _ in range(120)], "meeting", now=timezone.now())
+    return change(make_user(role=Role.ADMIN), make_users(120), "meeting", now=timezone.now())
 
 
 def is_over(made: BulkChange) -> bool:
