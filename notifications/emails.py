@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from email.utils import format_datetime
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.template.loader import render_to_string
@@ -76,8 +76,7 @@ class Actor:
     email: str
 
 
-@dataclass(frozen=True)
-class Letter:
+class Letter(NamedTuple):
     """One email as it goes to the server."""
 
     sender: str  # of the envelope

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakSet
 
 import psycopg
@@ -29,8 +29,7 @@ PATIENCE = 15.0  # seconds for which a sender waits for a database that went awa
 TELL_EVERY = 1.0  # seconds after which fates are recorded before the batch ends
 
 
-@dataclass(frozen=True)
-class Fate:
+class Fate(NamedTuple):
     """What became of a claimed email."""
 
     state: State

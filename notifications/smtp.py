@@ -18,6 +18,7 @@ from notifications.emails import Letter
 
 THROTTLING = frozenset({421, 450, 451, 454})
 LONGEST_LINE = 8_192
+NOT_SMTP = "the server's answer is not SMTP"
 
 
 class Answer(NamedTuple):
@@ -148,15 +149,13 @@ class Conversation:
             self._server.close()
 
     def _reply(self, *, about_address: bool = False) -> Answer:
-        words, more = b"", True
+        reply, more = b"", True
         while more:
             line = self._replies.readline(LONGEST_LINE)
             if not line.endswith(b"\n"):
-                raise OSError("Connection unexpectedly closed" if not line else "the server's answer is not SMTP")
-            words, more = words + line[3:], line[3:4] == b"-"
-        if not line[:3].isdigit():
-            raise OSError("the server's answer is not SMTP")
-        answer = Answer(int(line[:3]), _words(words.replace(b"\n-", b"\n").lstrip(b"-")), about_address)
+                raise OSError("Connection unexpectedly closed" if not line else NOT_SMTP)
+            reply, more = reply + line, line[3:4] == b"-"
+        answer = _answer(reply, about_address)
         if answer.code == 421:  # It closes the connection.
             self._server.close()
             raise ServerUnavailableError(answer.words, answer.code)
@@ -194,7 +193,15 @@ def _envelope(letter: Letter) -> tuple[bytes, bytes, bytes]:
     return f"MAIL FROM:<{letter.sender}>\r\n".encode(), f"RCPT TO:<{letter.to}>\r\n".encode(), b"DATA\r\n"
 
 
-@lru_cache(maxsize=100)
+@lru_cache(maxsize=1_000)  # most replies are always the same
+def _answer(reply: bytes, about_address: bool) -> Answer:
+    """Return what a reply says, of one line or several. Raises OSError when it is none."""
+    lines = reply.splitlines()
+    if not lines[-1][:3].isdigit():
+        raise OSError(NOT_SMTP)
+    return Answer(int(lines[-1][:3]), _words(b" ".join(line[4:] for line in lines)), about_address)
+
+
 def _words(words: bytes | str) -> str:
     text = words if isinstance(words, str) else words.decode("utf-8", "replace")
     return " ".join(text.replace("\x00", "").split())[:500]

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from django.conf import settings
 from django.urls import reverse
@@ -105,13 +105,14 @@ def change_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
         if letter := tells.get((user, change)):
             spans[letter] = (spans[letter][0] if letter in spans else before), after, actor
     names, actors = product_names(), _actors(actor for _before, _after, actor in spans.values())
-    facts: dict[int, Hashable] = {}
-    for notification in notifications:
-        if found := spans.get(notification.id):
-            had, has = set(found[0]), set(found[1])
-            told_of = _named(names, has - had), _named(names, had - has), _named(names, has)
-            facts[notification.id] = ChangeFacts(*told_of, actor=actors.get(found[2] or 0))
-    return facts
+
+    @cache  # most of a batch is told what others of it are told
+    def facts(before: tuple[int, ...], after: tuple[int, ...], actor: int | None) -> ChangeFacts:
+        had, has = set(before), set(after)
+        told_of = _named(names, has - had), _named(names, had - has), _named(names, has)
+        return ChangeFacts(*told_of, actor=actors.get(actor or 0))
+
+    return {letter: facts(tuple(before), tuple(after), actor) for letter, (before, after, actor) in spans.items()}
 
 
 def change_values(facts: ChangeFacts) -> dict[str, Value]:

@@ -73,7 +73,8 @@ class AnyOf(models.Lookup):
         return [value for value in map(int, self.rhs) if -(2**31) <= value < 2**31]
 
     def get_db_prep_lookup(self, value: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
-        return "%s::integer[]", (value,)
+        # As PostgreSQL writes an array, for psycopg writes one number after the other ten times as slowly.
+        return "%s::integer[]", (f"{{{','.join(map(str, value))}}}",)
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
         left, left_params = self.process_lhs(compiler, connection)
