@@ -5,14 +5,14 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from admin_console.person_forms import Described
+from admin_console.forms import Refusable
 from notifications.customising import MOST_LOGO
 from notifications.models import MailIdentity, ReplyTo
 from users.models import User
 from users.queries import visible_to
 
 
-class WordsForm(Described):
+class WordsForm(Refusable):
     """The words of an email, and about whom to show it."""
 
     subject = forms.CharField(label=_("Subject"), required=False, max_length=1_000)
@@ -48,7 +48,7 @@ class WordsForm(Described):
         return {name: self.cleaned_data[name] for name in ("subject", "html", "text")}
 
 
-class IdentityForm(Described):
+class IdentityForm(Refusable):
     """How the organisation shows itself in emails."""
 
     organisation = forms.CharField(label=_("Name of the organisation"), required=False, max_length=80)

@@ -31,6 +31,14 @@ class Ids(forms.Field):
         return ids
 
 
+class Refusable(forms.Form):
+    """A form that shows what was refused when it was acted on, like what it refuses itself."""
+
+    def fail(self, field: str, message: str) -> None:
+        """Show the message beside the field, or above all when there is no such field."""
+        self.add_error(field if field in self.fields else None, message)
+
+
 class Reason(forms.CharField):
     """Text of an admin; a line break counts as one character, as it does in the browser."""
 

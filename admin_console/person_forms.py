@@ -1,13 +1,13 @@
-"""What the forms about one person accept: a user to add, a first password, a role, how one likes to be written to."""
+"""What the forms about one person accept: a user to add, a role, how one likes to be written to."""
 
 from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.contrib.auth.forms import SetPasswordForm
 from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy as _
 
+from admin_console.forms import Refusable
 from admin_console.group_forms import GroupsField
 from products.queries import catalogue, out_of_reach
 from users.models import Role, User
@@ -18,15 +18,7 @@ LANGUAGES = [("", _("As the organisation’s")), *settings.LANGUAGES]
 time_zones = lazy(lambda: [("", _("As the console’s")), *((zone, zone) for zone in zones())], list)
 
 
-class Described(forms.Form):
-    """A form whose fields name what is wrong with them to a screen reader."""
-
-    def fail(self, field: str, message: str) -> None:
-        """Show the message beside the field, or above all when there is no such field."""
-        self.add_error(field if field in self.fields else None, message)
-
-
-class AddUserForm(Described):
+class AddUserForm(Refusable):
     """A user to add."""
 
     first_name = forms.CharField(label=_("First name"), required=False, max_length=64)
@@ -58,18 +50,14 @@ class AddUserForm(Described):
         return [int(number) for number in self.cleaned_data["products"]]
 
 
-class PreferencesForm(Described):
+class PreferencesForm(forms.Form):
     """The language in which somebody is written to, and the time zone in which they read times."""
 
     language = forms.ChoiceField(label=_("Language"), required=False, choices=LANGUAGES)
     time_zone = forms.ChoiceField(label=_("Time zone"), required=False, choices=time_zones)
 
 
-class FirstPasswordForm(SetPasswordForm[User]):
-    """The first password of somebody who was invited."""
-
-
-class RoleForm(Described):
+class RoleForm(Refusable):
     """Another role for a user, and the groups that they manage as a Manager."""
 
     role = forms.ChoiceField(label=_("Role"))

@@ -2,6 +2,7 @@
 
 from django.contrib import messages
 from django.contrib.auth import login
+from django.contrib.auth.forms import SetPasswordForm
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -13,7 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from admin_console.access import Request, SignInAdapter, may_sign_in, public, signed_in
 from admin_console.notices import looked_at
-from admin_console.person_forms import FirstPasswordForm, PreferencesForm
+from admin_console.person_forms import PreferencesForm
 from admin_console.views.changes import see_other
 from products.asof import granted_by
 from products.queries import catalogue
@@ -62,7 +63,7 @@ def accept_invitation(request: HttpRequest, token: str) -> HttpResponse:
     except invitations.InvitationOver:
         return render(request, "account/invitation.html", {"is_over": True}, status=410)
     posted = request.POST if request.method == "POST" else None
-    password, preferences = FirstPasswordForm(user, posted), PreferencesForm(posted, initial=_preferences(user))
+    password, preferences = SetPasswordForm(user, posted), PreferencesForm(posted, initial=_preferences(user))
     if posted is not None and password.is_valid() and preferences.is_valid():
         try:
             invitations.accept(token=token, password=password.cleaned_data["new_password1"], now=now())
