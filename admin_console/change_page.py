@@ -195,8 +195,8 @@ class People:
     @cached_property
     def page(self) -> UserPage:
         """The users, and from where the pages beside this one begin."""
-        found = {"search": self.search, "after": self.after, "before": self.before}
-        return users_of(self.change, self.fate, reader=self.reader, now=self.now, **found)  # type: ignore[arg-type]
+        place = {"after": self.after, "before": self.before}
+        return users_of(self.change, self.fate, reader=self.reader, now=self.now, search=self.search, **place)
 
     @property
     def rows(self) -> list[dict[str, Any]]:

@@ -80,7 +80,7 @@ class HistoryFilter:
     def from_query(cls, query: Mapping[str, str], *, zone: str = "UTC") -> Self:
         """Read the filter from a URL's query, or from `as_dict`. Raises InvalidHistoryFilter."""
         told = {name: searched(str(query.get(name) or "")) for name in cls.__dataclass_fields__}
-        numbers = {name: _number(told[name]) for name in ("group", "granted", "revoked", "change")}
+        numbers: dict[str, Any] = {name: _number(told[name]) for name in ("group", "granted", "revoked", "change")}
         told["zone"] = told["zone"] or zone
         if told["zone"] not in zones():
             raise InvalidHistoryFilter(_("“%(zone)s” is not a time zone like Europe/Paris.") % {"zone": told["zone"]})
@@ -88,8 +88,8 @@ class HistoryFilter:
             _day(told[name], told["zone"])
         if told["source"] and told["source"] not in Source:
             raise InvalidHistoryFilter(_("There is no such choice."))
-        words = {name: told[name] for name in ("person", "by", "since", "until", "source", "q", "zone")}
-        return cls(**words, **numbers)  # type: ignore[arg-type]
+        words: dict[str, Any] = {name: told[name] for name in ("person", "by", "since", "until", "source", "q", "zone")}
+        return cls(**words, **numbers)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the filter asks as JSON; `from_query` reads it back."""

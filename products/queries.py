@@ -75,8 +75,8 @@ def may_steer(actor: Any, change: BulkChange) -> bool:
 
 def moves(change: BulkChange) -> dict[int, tuple[int, int, int]]:
     """Return (how many gained it, how many lost it, how many onboarding emails that owed) by product id, so far."""
-    found = change.moves.order_by("product__position", "product_id")
-    return {product: tuple(counts) for product, *counts in found.values_list("product_id", "gained", "lost", "onboarding")}  # type: ignore[misc]
+    found = change.moves.order_by("product__position", "product_id").values_list("product_id", "gained", "lost", "onboarding")
+    return {product: (gained, lost, onboarding) for product, gained, lost, onboarding in found}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from django import template
 from django.conf import settings
 from django.templatetags.static import static
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils.formats import date_format, number_format, time_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -71,15 +71,11 @@ def navigation(context: template.Context) -> list[Link]:
         (_("Changes"), "changes", can(request.user, Capability.VIEW_USERS)),
         (_("Notifications"), "notifications", can(request.user, Capability.VIEW_NOTIFICATIONS)),
         (_("Emails"), "email_texts", can(request.user, Capability.CUSTOMISE_EMAILS)),
-        (
-            _("Test inbox"),
-            "test_inbox",
-            getattr(settings, "MAIL_SINK", False) and can(request.user, Capability.VIEW_NOTIFICATIONS),
-        ),
+        (_("Test inbox"), "test_inbox", settings.MAIL_SINK and can(request.user, Capability.VIEW_NOTIFICATIONS)),
         (_("Entitlement history"), "admin:products_accesschange_changelist", can(request.user, Capability.VIEW_EVIDENCE)),
     ]
-    found = [(label, _url(name)) for label, name, allowed in pages if allowed]
-    return [Link(label, url, request.path.startswith(url)) for label, url in found if url]
+    found = [(label, reverse(name)) for label, name, allowed in pages if allowed]
+    return [Link(label, url, request.path.startswith(url)) for label, url in found]
 
 
 @register.simple_tag(takes_context=True)
@@ -119,12 +115,6 @@ def banners(context: template.Context, strip: Strip) -> dict[str, Any]:
 def allowed(context: template.Context, capability: str) -> bool:
     """Return whether the reader's role includes the capability, e.g. {% allowed "products.assign" as may_assign %}."""
     return can(context["request"].user, Capability(capability))
-
-
-@register.simple_tag
-def page_url(name: str, *args: Any) -> str:
-    """Return the address of a page, or nothing when this installation does not have it."""
-    return _url(name, *args)
 
 
 @register.filter
@@ -267,10 +257,3 @@ def product_codes(products: list[Product]) -> dict[int, str]:
         wanted = [word[0].upper() + letter.lower() for letter in [*word[1:], *"0123456789"] if letter.isalnum()]
         codes[product.pk] = next((code for code in wanted if code not in codes.values()), word[0].upper())
     return codes
-
-
-def _url(name: str, *args: Any) -> str:
-    try:
-        return reverse(name, args=args)
-    except NoReverseMatch:
-        return ""
