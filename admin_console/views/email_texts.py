@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils.timezone import now
 from django.utils.translation import gettext as _
@@ -105,7 +105,7 @@ def email_words(request: Request, kind: str, variant: str, language: str) -> Htt
         try:
             if request.POST.get("do") != "test":
                 _save(request, subject, form)
-                return redirect(subject.url)
+                return see_other(subject.url)
             words = customising.checked(subject.kind, **form.words)
             where: dict[str, Any] = {"kind": subject.kind, "variant": subject.variant, "language": subject.language}
             customising.send_test(actor=request.user, about=form.cleaned_data["about"], words=words, now=now(), **where)
@@ -138,7 +138,7 @@ def restore_words(request: Request, kind: str, variant: str, language: str) -> H
         messages.error(request, str(refused))
     else:
         messages.success(request, _("These words count from now on."))
-    return redirect(subject.url)
+    return see_other(subject.url)
 
 
 @require_http_methods(["GET", "POST"])

@@ -27,6 +27,7 @@ from admin_console.user_list import (
     numbers,
     wanted_values,
 )
+from admin_console.views.changes import see_other
 from admin_console.views.errors import failed
 from admin_console.views.preferences import keep
 from notifications.phrases import labelled, quoted
@@ -102,7 +103,7 @@ def tick_users(request: Request) -> HttpResponse:
     draft = selection_draft(request.user, now=now())
     if request.htmx:
         return render(request, f"{TEMPLATE}#bar", _selected(request, draft))
-    return redirect(f"{reverse('manage_products')}?draft={draft.pk}")
+    return see_other(f"{reverse('manage_products')}?draft={draft.pk}")
 
 
 @require_POST
@@ -114,7 +115,7 @@ def select_all(request: Request) -> HttpResponse:
     if view.problems:  # never fall back to a wider choice than was asked for
         return failed(request, 422, _("Nobody was selected"), " ".join(view.problems))
     actions.select_everyone(owner=request.user, wanted=view.wanted, now=now())
-    return _listed(request, view, choices) if request.htmx else redirect(reverse("manage_users") + view.here)
+    return _listed(request, view, choices) if request.htmx else see_other(reverse("manage_users") + view.here)
 
 
 @require_POST
@@ -124,14 +125,14 @@ def clear_selection(request: Request) -> HttpResponse:
     choices = Choices.of(request.user)
     view = View.from_query(request.GET, choices)
     actions.clear_selection(owner=request.user, now=now())
-    return _listed(request, view, choices) if request.htmx else redirect(reverse("manage_users") + view.here)
+    return _listed(request, view, choices) if request.htmx else see_other(reverse("manage_users") + view.here)
 
 
 @require_POST
 @requires(Capability.VIEW_USERS)
 def look_of_users(request: Request) -> HttpResponse:
     """Remember in this browser how the list looks; with JavaScript it looks so already."""
-    response = HttpResponse(status=204) if request.htmx else redirect(page_before(request))
+    response = HttpResponse(status=204) if request.htmx else see_other(page_before(request))
     keep(response, Look.COOKIE, Look.from_form(request.POST).as_cookie, httponly=True)
     return response
 

@@ -3,11 +3,12 @@
 from django.conf import settings
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.views.decorators.http import require_http_methods, require_POST
 
 from admin_console import languages
 from admin_console.access import Request, page_before, public, signed_in
+from admin_console.views.changes import see_other
 from users.actions import prefer
 
 A_YEAR = 365 * 24 * 60 * 60
@@ -23,7 +24,7 @@ def choose_language(request: HttpRequest) -> HttpResponse:
         raise BadRequest(f"no language {language!r}")
     if request.user.is_authenticated:
         prefer(user=request.user, language=language, time_zone=request.user.time_zone)
-    response = redirect(page_before(request))
+    response = see_other(page_before(request))
     keep(response, settings.LANGUAGE_COOKIE_NAME, language, httponly=True)
     return response
 
@@ -33,7 +34,7 @@ def choose_language(request: HttpRequest) -> HttpResponse:
 def shortcuts(request: Request) -> HttpResponse:
     """Show the keyboard shortcuts, as a page or in a dialog; switch them on or off in this browser."""
     if request.method == "POST":
-        response = HttpResponse(status=204) if request.htmx else redirect("shortcuts")
+        response = HttpResponse(status=204) if request.htmx else see_other("shortcuts")
         keep(response, SHORTCUTS, "on" if "on" in request.POST else "off")
         return response
     context = {"are_on": request.COOKIES.get(SHORTCUTS) != "off"}
