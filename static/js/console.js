@@ -170,6 +170,19 @@ body.addEventListener("htmx:afterSettle", () => {
 });
 for (const each of all("[data-say]")) said.set(each.id, each.textContent.replace(/\s+/g, " ").trim());
 
+/* data-narrows: a search above many choices, which hides those without all of its words; what is ticked stays in sight. */
+const folded = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+body.addEventListener("input", ({ target }) => {
+  if (!target.matches("[data-narrows]")) return;
+  const words = folded(target.value).split(/\s+/);
+  for (const choice of all(".choice", target.closest("fieldset"))) {
+    choice.hidden = !choice.querySelector(":checked") && !words.every((word) => folded(choice.textContent).includes(word));
+  }
+});
+body.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && event.target.matches("[data-narrows]")) event.preventDefault(); // or it would send the form
+});
+
 /* data-key: the key that does what a click there does; in a field, it leads there. Keys do nothing while one types, behind an open
    dialog, or once switched off. In a table j and k lead from row to row, x ticks, Enter opens, and with Shift the arrows tick on. */
 const TYPING = "textarea, select, [contenteditable], input:not([type=checkbox], [type=radio])";
