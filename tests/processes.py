@@ -163,7 +163,7 @@ class Console:
         """Start it and return when it is ready."""
         with self._out.open("w") as out:
             self.process = started = self.run(out)
-        wait_until(lambda: "Ctrl-C stops it" in self.told or started.poll() is not None, 60, "the start of the console")
+        wait_until(lambda: "Ctrl-C stops it" in self.told or started.poll() is not None, 120, "the start of the console")
         assert "Ctrl-C stops it" in self.told, self.told
 
     def run(self, out: object, **more: str) -> subprocess.Popen[str]:
