@@ -4,8 +4,6 @@ What a user held at a moment is the `before` of their first change after it, and
 question costs what happened since. Of a product's history only the rows that gave or took it count.
 """
 
-import csv
-import io
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +15,7 @@ from django.db.models import QuerySet, TextChoices
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from products.export import BOM, SAFE
+from products.export import SAFE, as_array, header
 from products.models import AccessChange, Product, ProductAccess
 from products.queries import timeline
 from products.selection import as_sql
@@ -184,12 +182,10 @@ def users_as_csv(question: Question) -> Iterator[bytes]:
 
 
 def _pieces(ids: array[int]) -> Iterator[bytes]:
-    header = io.StringIO()
-    csv.writer(header, lineterminator="\n").writerow([_("User"), _("Name"), _("Email")])
-    yield (BOM + header.getvalue()).encode()
+    yield header([_("User"), _("Name"), _("Email")])
     for start in range(0, len(ids), PIECE):
-        piece = f"{{{','.join(map(str, ids[start : start + PIECE]))}}}"
-        with connection.cursor() as cursor, cursor.copy(PEOPLE, {"ids": piece}) as rows:
+        piece = {"ids": as_array(ids[start : start + PIECE])}
+        with connection.cursor() as cursor, cursor.copy(PEOPLE, piece) as rows:
             yield b"".join(rows)
 
 

@@ -27,7 +27,7 @@ from django.utils.translation import pgettext
 
 from notifications.phrases import labelled
 from products import checkpoints, sealing, verify_pack
-from products.export import BOM, FORMULA
+from products.export import BOM, safe
 from products.models import AccessChange, BulkChange, Chain, Checkpoint, EvidencePack, HistoryBlock, Source
 from products.queries import product_names
 from users.models import Action, Capability, User, UserGroup
@@ -332,7 +332,7 @@ class _Step:
         names = product_names()
         for row in rows:
             reason = changes[row.change_id]["reason"] if row.change_id in changes else ""
-            writer.writerow([_safe(cell) for cell in _cells(row, users, names, reason)])
+            writer.writerow([safe(cell) if isinstance(cell, str) else cell for cell in _cells(row, users, names, reason)])
             sealed.write(json.dumps(_sealed(row), separators=(",", ":")).encode() + b"\n")
 
     def _headers(self) -> Iterator[Any]:
@@ -383,11 +383,6 @@ def _cells(row: AccessChange, users: Mapping[int, User], names: Mapping[int, str
     who = [user.name if user else "", user.email if user else ""]
     done = [row.actor_id or "", actor.name if actor else "", row.change_id or "", reason, row.source, row.db_role]
     return [row.pk, row.at.isoformat(), row.user_id, *who, *told, *done]
-
-
-def _safe(cell: Any) -> Any:
-    """Return what a spreadsheet takes for no formula."""
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in tuple(FORMULA) else cell
 
 
 def _sealed(row: AccessChange) -> dict[str, Any]:

@@ -6,7 +6,7 @@ One COPY for some frozen batches at a time: the memory is that of these, and whi
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
@@ -54,9 +54,25 @@ COPY (
 """
 
 
+def header(titles: Sequence[str]) -> bytes:
+    """Return the first line of a CSV file with these titles, by which spreadsheets know UTF-8."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(titles)
+    return (BOM + line.getvalue()).encode()
+
+
+def safe(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula; `SAFE` is the same in SQL."""
+    return f"'{text}" if text.startswith(tuple(FORMULA)) else text
+
+
+def as_array(ids: Iterable[int]) -> str:
+    """Return ids as one parameter: a list would be made into a statement id by id."""
+    return f"{{{','.join(map(str, ids))}}}"
+
+
 def users_as_csv(change: BulkChange, *, reader: User, zone: str, now: datetime) -> Iterator[bytes]:
     """Return the users of a change as CSV in pieces, first the header. Names are told of those whom the reader may see."""
-    header = io.StringIO()
     titles = [
         _("User"),
         _("Name"),
@@ -67,7 +83,6 @@ def users_as_csv(change: BulkChange, *, reader: User, zone: str, now: datetime) 
         _("Outcome"),
         _("Why"),
     ]
-    csv.writer(header, lineterminator="\n").writerow(titles)
     since, until = history_of(change, now=now)
     facts = {
         "change": change.pk,
@@ -86,23 +101,23 @@ def users_as_csv(change: BulkChange, *, reader: User, zone: str, now: datetime) 
         states.CANCELLED: pgettext("one user", "Not reached"),
         states.WAITING: _("Not reached yet"),
     }
-    return _pieces((BOM + header.getvalue()).encode(), change, reader, facts, others)
+    return _pieces(header(titles), change, reader, facts, others)
 
 
 def _pieces(
-    header: bytes, change: BulkChange, reader: User, facts: dict[str, Any], others: dict[BulkChangeBatch.State, str]
+    begin: bytes, change: BulkChange, reader: User, facts: dict[str, Any], others: dict[BulkChangeBatch.State, str]
 ) -> Iterator[bytes]:
-    yield header
+    yield begin
     names = product_names()
     sql = ROWS.format(before=_named("history.before", names), after=_named("history.after", names))
-    facts |= {f"name_{product}": f"'{name}" if name[0] in FORMULA else name for product, name in names.items()}
+    facts |= {f"name_{product}": safe(name) for product, name in names.items()}
     for state, ids in _batches(change):
         visible = ids if facts["sees_all"] else list(visible_to(reader).filter(id__any=ids).values_list("id", flat=True))
         places = {
             "first": ids[0],
             "last": ids[-1],
-            "ids": _array(ids),
-            "visible": _array(visible),
+            "ids": as_array(ids),
+            "visible": as_array(visible),
             "other": others.get(state, ""),
         }
         with connection.cursor() as cursor, cursor.copy(sql, {**facts, **places}) as rows:
@@ -130,10 +145,6 @@ def _named(products: str, names: Mapping[int, str]) -> str:
     return f"nullif(concat_ws('; ', {found}), '')"
 
 
-def _array(ids: Iterable[int]) -> str:
-    return f"{{{','.join(map(str, ids))}}}"  # one text: a list would be made into a statement id by id
-
-
 RANGE = 20_000  # ids
 FORESEEN = f"""
 COPY (
@@ -157,9 +168,7 @@ def foreseen_as_csv(users: Callable[[int, int], QuerySet[User]], *, target: str)
 
     `users` gives those of a range of ids: no statement is open while a slow reader takes a piece.
     """
-    header = io.StringIO()
-    csv.writer(header, lineterminator="\n").writerow([_("User"), _("Name"), _("Email"), _("Now"), _("Afterwards")])
-    yield (BOM + header.getvalue()).encode()
+    yield header([_("User"), _("Name"), _("Email"), _("Now"), _("Afterwards")])
     last = User.objects.order_by("-id").values_list("id", flat=True).first() or 0
     for first in range(0, last + 1, RANGE):
         sql, params = as_sql(users(first, first + RANGE - 1).order_by().values("id"))
