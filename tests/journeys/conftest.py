@@ -157,8 +157,8 @@ def context(context: BrowserContext) -> Iterator[BrowserContext]:
     complaints: list[str] = []
 
     def listen(message: ConsoleMessage) -> None:
-        # A refused form is answered with 4xx, which Chromium reports by itself; leaving a page ends what it was asking for.
-        harmless = r"status of 4\d\d|^htmx:(sendAbort|afterRequest),"
+        # A refused form is answered with 4xx, which Chromium and htmx report; leaving a page ends what it was asking for.
+        harmless = r"status of 4\d\d|Status Error Code 422|^htmx:(sendAbort|afterRequest),"
         if message.type in ("error", "warning") and not re.search(harmless, message.text):
             complaints.append(f"{message.type}: {message.text}")
 

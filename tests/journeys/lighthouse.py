@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Playwright
 
-from tests.journeys.conftest import ROOT, Console, free_port, sign_in
+from tests.journeys.conftest import Console, sign_in
+from tests.processes import ROOT, free_port
 
 VERSION = "12.8.2"  # the last that runs on node 18 and 20
 FOLDER = ROOT / "var" / "lighthouse"

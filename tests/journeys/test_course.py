@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
 from tests.journeys.conftest import THEMES, Console
@@ -72,6 +73,9 @@ def test_a_long_change_is_watched_paused_resumed_cancelled_and_undone(admin: Pag
     expect(admin.locator(".change-progress progress")).to_be_visible()
     expect(admin.locator("#strip")).not_to_contain_text(admin.title().partition("#")[2].partition(" ")[0])
     expect(admin.locator(".change-progress")).to_contain_text("Removed")
+    for theme in THEMES:
+        admin.emulate_media(color_scheme=theme, reduced_motion="reduce")  # no colour is on its way to another
+        assert violations(Axe().run(admin).response) == []
 
     admin.get_by_role("button", name="Pause").click()
     expect(admin.locator(".change-state")).to_contain_text("paused it.")
@@ -139,8 +143,6 @@ def test_a_change_is_steered_without_javascript(browser, console: Console, jam: 
 
 @pytest.mark.parametrize("theme", THEMES)
 def test_the_pages_of_changes_and_products_are_accessible(admin: Page, console: Console, theme: str):
-    from axe_playwright_python.sync_playwright import Axe
-
     admin.emulate_media(color_scheme=theme)
     (change_id,) = console.rows("SELECT max(id) FROM products_bulkchange WHERE changed > 0 AND state <> 'RUNNING'")[0]
     found = {}

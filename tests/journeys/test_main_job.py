@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.journeys.conftest import SUPPORT, THEMES, Console, sign_in
@@ -148,8 +149,6 @@ def test_a_session_that_ended_leads_back_to_sign_in_from_inside_the_page(admin: 
 
 @pytest.mark.parametrize("theme", THEMES)
 def test_every_page_is_accessible(admin: Page, console: Console, theme: str):
-    from axe_playwright_python.sync_playwright import Axe
-
     admin.emulate_media(color_scheme=theme)
     (user_id,) = console.rows("SELECT user_id FROM products_accesschange WHERE change_id IS NOT NULL ORDER BY id LIMIT 1")[0]
     (change_id,) = console.rows("SELECT max(id) FROM products_bulkchange")[0]

@@ -214,10 +214,14 @@ def main_job(page: Page, word: Callable[[str], str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
 
     def look(state: str) -> None:
-        if THOROUGH or state == "dialog":
-            found[state] = violations(Axe().run(page).response)
-        page.set_viewport_size({"width": 390, "height": 844})
-        found[f"{state} on a phone"] = too_wide(page, 390)
+        for theme in ["light", "dark"] if THOROUGH else ["dark"] * (state == "dialog"):
+            page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # no colour is on its way to another
+            found[f"{state}, {theme}"] = violations(Axe().run(page).response)
+        for width, letters in ((390, "100%"), (320, "100%"), (780, "200%")):
+            page.set_viewport_size({"width": width, "height": 844})
+            page.evaluate("size => { document.documentElement.style.fontSize = size }", letters)
+            found[f"{state} at {width} pixels, letters of {letters}"] = too_wide(page, width)
+        page.evaluate("document.documentElement.style.fontSize = ''")
         page.set_viewport_size({"width": 1440, "height": 900})
 
     page.goto("/users/?role=MEMBER&sort=-email")
@@ -230,6 +234,11 @@ def main_job(page: Page, word: Callable[[str], str]) -> dict[str, list[str]]:
     expect(dialog.get_by_role("heading", name=word("Manage products"))).to_be_focused()
     dialog.get_by_text(word("Add"), exact=True).click()
     expect(dialog.locator("[name=shown][value=ADD]")).to_have_count(1)
+    # As if the mode had been changed without the script.
+    dialog.locator("[name=shown]").evaluate("shown => { shown.value = 'REPLACE' }")
+    dialog.get_by_role("button", name=word("Apply changes")).click()
+    expect(dialog.get_by_role("alert")).to_be_focused()
+    look("an error")
     dialog.locator("input[name=product]:enabled").first.check()
     dialog.get_by_role("checkbox", name=word("Do not notify users about this change")).check()
     expect(dialog.locator("#preview-said")).not_to_be_empty()
