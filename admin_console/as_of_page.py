@@ -14,8 +14,8 @@ from django.utils.translation import gettext as _
 from admin_console.templatetags.console import product_codes
 from products import asof
 from products.asof import FoundPage, Question, What
-from products.models import AccessChange, BulkChange, Product
-from products.queries import catalogue
+from products.models import AccessChange, Product
+from products.queries import catalogue, may_see
 from products.selection import selection_in_words
 from users.models import Capability, User, UserGroup
 from users.moments import Moment, UnreadableMoment, zones
@@ -67,7 +67,7 @@ class Told:
     def __init__(self, row: AccessChange, page: "Page") -> None:
         self.row, self.change = row, row.change
         self.granted, self.removed = page.named(row.granted), page.named(row.revoked)
-        self.change_is_visible = page.may_open(self.change)
+        self.change_is_visible = may_see(page.reader, self.change)
         self.chosen = ""
         if self.change is not None and self.change_is_visible:
             self.chosen = selection_in_words(self.change.selection, products=page.names, groups=page.groups)
@@ -108,14 +108,6 @@ class Page:
         """Return the names of some products, in the order of the catalogue."""
         wanted = set(products)
         return [name for product, name in self.names.items() if product in wanted]
-
-    def may_open(self, change: BulkChange | None) -> bool:
-        """Return whether the reader may open a bulk change."""
-        return change is not None and (self._sees_all_changes or change.actor_id == self.reader.pk)
-
-    @cached_property
-    def _sees_all_changes(self) -> bool:
-        return can(self.reader, Capability.VIEW_CHANGES)
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,13 @@ def visible_changes(actor: Any) -> QuerySet[BulkChange]:
     return BulkChange.objects.filter(actor=actor) if can(actor, Capability.ASSIGN_PRODUCTS) else BulkChange.objects.none()
 
 
+def may_see(actor: Any, change: BulkChange | None) -> bool:
+    """Return whether there is a change and the actor may see it: what `visible_changes` finds, asked of one at hand."""
+    if change is None or can(actor, Capability.VIEW_CHANGES):
+        return change is not None
+    return change.actor_id == actor.pk and can(actor, Capability.ASSIGN_PRODUCTS)
+
+
 def skipped_by_reason(change: BulkChange) -> dict[str, int]:
     """Return how many users a change left alone, by `BulkChangeSkip.Reason`."""
     return dict(change.skips.values_list("reason").annotate(users=Count("*")).order_by("reason"))
@@ -69,8 +76,7 @@ def skipped_by_reason(change: BulkChange) -> dict[str, int]:
 
 def may_steer(actor: Any, change: BulkChange) -> bool:
     """Return whether the actor may pause, resume, cancel and retry this change: their own, or any if they see them all."""
-    own = change.actor_id == getattr(actor, "pk", None)
-    return can(actor, Capability.ASSIGN_PRODUCTS) and (own or can(actor, Capability.VIEW_CHANGES))
+    return can(actor, Capability.ASSIGN_PRODUCTS) and may_see(actor, change)
 
 
 def moves(change: BulkChange) -> dict[int, tuple[int, int, int]]:

@@ -39,7 +39,7 @@ def manager(client: Client) -> User:
 @pytest.fixture
 def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put five events on a page of the timeline, so that a few changes fill more than one."""
-    monkeypatch.setattr("admin_console.views.user.PAGE_SIZE", 5)
+    monkeypatch.setattr("admin_console.user_page.PAGE_SIZE", 5)
 
 
 def page_of(user: User) -> str:
