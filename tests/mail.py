@@ -5,6 +5,7 @@ Take the fixtures by importing them in a folder's conftest.py.
 
 import socket
 import socketserver
+import ssl
 import sys
 import threading
 import time
@@ -93,6 +94,10 @@ class ScriptedServer:
         self._stopped.set()
         self._server.shutdown()
         self._server.server_close()
+
+    def speak_tls(self, context: ssl.SSLContext) -> None:
+        """Speak TLS from the start with whoever comes from now on."""
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def to(self, address: str) -> list[Received]:
         """Return what was received for this address."""
