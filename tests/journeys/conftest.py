@@ -4,12 +4,7 @@ import os
 import re
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import tempfile
-import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +12,18 @@ from typing import Any
 
 import psycopg
 import pytest
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect
+from django.contrib.auth.hashers import Argon2PasswordHasher
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from admin_console.embedded import sockets_folder
+from tests import processes
+
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 PASSWORD = "correct horse battery staple"
 ADMIN, SUPPORT = "ada@journeys.example", "support@journeys.example"
 
-# `make browser`: every language and theme. `make test`: each page in English and light, the dialog in German and dark.
+# `make browser`: everything. `make test`: each page once, in English and light, the dialog in German and dark, and what is not
+# marked as thorough.
 THOROUGH = os.environ.get("JOURNEYS") == "all"
 THEMES = ["light", "dark"] if THOROUGH else ["light"]
 
@@ -32,15 +31,17 @@ expect.set_options(timeout=15_000)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the journeys; they share one console, so one process takes them all. Without Chromium they are skipped, or fail."""
+    """Mark the journeys, and leave the thorough ones to `make browser`. Without Chromium they are skipped, or fail."""
     missing = not Path(CHROMIUM).exists()
     for item in items:
         if Path(__file__).parent not in item.path.parents:
             continue
         item.add_marker(pytest.mark.browser)
-        item.add_marker(pytest.mark.xdist_group("browser"))
         if missing and os.environ.get("REQUIRE_BROWSER") != "1":
             item.add_marker(pytest.mark.skip(reason="no Chromium: install Debian's package `chromium`"))
+    if not THOROUGH and (left := [item for item in items if item.get_closest_marker("thorough")]):
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,7 +55,6 @@ class Console:
     """A running console: where it is, and how to look into its database."""
 
     url: str
-    home: Path
     database: str  # psycopg's conninfo of the console's role
 
     def rows(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:
@@ -63,76 +63,27 @@ class Console:
             return connection.execute(sql, params).fetchall()
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def console() -> Iterator[Console]:
     """Start a console of 300 invented people, in which more than 40 make a large change; stop it as Ctrl-C does."""
-    home, port = Path(tempfile.mkdtemp(prefix="admin console journeys ")), free_port()
+    home = Path(tempfile.mkdtemp(prefix="admin console journeys "))
     home.chmod(0o755)
-    inherited = {name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ}
-    environment = {
-        **inherited,
-        "ADMIN_CONSOLE_HOME": str(home),
-        "PORT": str(port),
-        "MAIL_SINK_PORT": str(free_port()),
-        "DEMO_USERS": "300",
-        "BULK_AT_ONCE": "40",
-        "BULK_BATCH_SIZE": "40",
-        "STYLEGUIDE": "yes",
-        "ADMIN_EMAIL": ADMIN,
-        "ADMIN_PASSWORD": PASSWORD,
-    }
-    log = (home / "launcher.log").open("w+")
-    manage = [sys.executable, str(ROOT / "manage.py")]
-    launcher = subprocess.Popen([*manage, "run_console"], env=environment, cwd=home, stdout=log, stderr=log)
+    sizes = {"DEMO_USERS": "300", "BULK_AT_ONCE": "40", "BULK_BATCH_SIZE": "40"}
+    running = processes.Console(home, ADMIN_EMAIL=ADMIN, ADMIN_PASSWORD=PASSWORD, STYLEGUIDE="yes", **sizes)
+    database = psycopg.conninfo.make_conninfo(host=str(sockets_folder(home)), dbname="console", user="console")
     try:
-        url = f"http://127.0.0.1:{port}"
-        _wait_until_ready(url, launcher, home)
-        make_people = [*manage, "shell", "-v0", "-c", SUPPORTER.format(email=SUPPORT, password=PASSWORD)]
-        subprocess.run(make_people, env=environment, cwd=home, check=True, capture_output=True)
-        yield Console(url, home, _conninfo(manage, environment, home))
+        running.start()
+        with psycopg.connect(database) as connection:
+            connection.execute(SUPPORTER, [SUPPORT, Argon2PasswordHasher().encode(PASSWORD, "salt of the earth")])
+        yield Console(f"http://127.0.0.1:{running.port}", database)
+        assert running.end(signal.SIGINT) == 0, running.told
     finally:
-        launcher.send_signal(signal.SIGINT)
-        try:
-            assert launcher.wait(30) == 0, (home / "launcher.log").read_text()
-        finally:
-            launcher.kill()
-            log.close()
-            shutil.rmtree(home, ignore_errors=True)
+        if running.process:
+            running.process.kill()
+        shutil.rmtree(home, ignore_errors=True)
 
 
-SUPPORTER = """
-from users.models import Role, User
-user = User(email="{email}", first_name="Sue", last_name="Porter", role=Role.SUPPORT)
-user.set_password("{password}")
-user.save()
-"""
-CONNINFO = "from django.conf import settings; d = settings.DATABASES['default']; print(d['NAME'], d['USER'], d['HOST'])"
-
-
-def _conninfo(manage: list[str], environment: dict[str, str], home: Path) -> str:
-    told = subprocess.run(
-        [*manage, "shell", "-v0", "-c", CONNINFO], env=environment, cwd=home, check=True, capture_output=True, text=True
-    )
-    name, user, host = told.stdout.split()
-    return psycopg.conninfo.make_conninfo(dbname=name, user=user, host=host)
-
-
-def _wait_until_ready(url: str, launcher: subprocess.Popen[bytes], home: Path) -> None:
-    until = time.monotonic() + 60
-    while time.monotonic() < until and launcher.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:
-                if answer.status == 200 and url in (home / "launcher.log").read_text():
-                    return
-        except OSError:
-            pass
-        time.sleep(0.2)
-    raise AssertionError(f"The console did not start:\n{(home / 'launcher.log').read_text()}")
+SUPPORTER = "INSERT INTO users_user (email, password, first_name, last_name, role) VALUES (%s, %s, 'Sue', 'Porter', 'SUPPORT')"
 
 
 @pytest.fixture(scope="session")
@@ -178,7 +129,19 @@ def sign_in(page: Page, email: str = ADMIN) -> Page:
     return page
 
 
+@pytest.fixture(scope="session")
+def signed_in(browser: Browser, browser_context_args: dict[str, Any]) -> Any:
+    """Let the first Super admin sign in by the form, once for all journeys; return the cookies."""
+    context = browser.new_context(**browser_context_args)
+    sign_in(context.new_page())
+    cookies = context.cookies()
+    context.close()
+    return cookies
+
+
 @pytest.fixture
-def admin(page: Page) -> Page:
+def admin(page: Page, signed_in: Any) -> Page:
     """Return a page on which the first Super admin has signed in."""
-    return sign_in(page)
+    page.context.add_cookies(signed_in)
+    page.goto("/")
+    return page

@@ -121,6 +121,7 @@ def test_who_is_elsewhere_hears_of_the_end_once(admin: Page, console: Console, j
     expect(admin.locator(".toast")).to_have_count(0)
 
 
+@pytest.mark.thorough
 def test_a_change_is_steered_without_javascript(browser, console: Console, jam: Callable[[], None], admin: Page):
     apply_to_everyone(admin, "Remove", "join.me")
     context = browser.new_context(

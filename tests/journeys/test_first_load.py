@@ -5,8 +5,6 @@ from typing import Any
 import pytest
 from playwright.sync_api import CDPSession, Page, expect
 
-from tests.journeys.conftest import THOROUGH
-
 MOST_BYTES = 150_000
 # Lighthouse's slow 4G: 150 ms there and back, 1.6 Mbit/s down, 750 kbit/s up.
 SLOW_4G = {"offline": False, "latency": 150, "downloadThroughput": 1_600_000 / 8, "uploadThroughput": 750_000 / 8}
@@ -54,7 +52,7 @@ def test_it_is_small_and_nothing_moves(admin: Page, wire: CDPSession, width: int
     assert seen["shifts"] == []
 
 
-@pytest.mark.skipif(not THOROUGH, reason="a time, so only `make browser` takes it")
+@pytest.mark.thorough  # It takes a time.
 def test_what_is_painted_arrives_within_a_second_on_slow_4g(
     admin: Page, wire: CDPSession, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from playwright.sync_api import Page, expect
 
 
@@ -27,6 +28,7 @@ def test_columns_and_density_change_at_once_and_are_remembered(admin: Page) -> N
     assert height_of_a_row(admin) < roomy - 8
 
 
+@pytest.mark.thorough
 def test_the_head_of_the_list_and_the_bar_of_the_selection_stay_in_sight(admin: Page) -> None:
     admin.goto("/users/")
     admin.locator("[data-tick]").first.check()
@@ -43,6 +45,7 @@ def test_the_head_of_the_list_and_the_bar_of_the_selection_stay_in_sight(admin: 
     expect(admin.locator("#selected")).to_have_text("Nobody selected")
 
 
+@pytest.mark.thorough
 def test_the_whole_path_of_a_group_shows_while_the_keyboard_is_in_its_row(admin: Page) -> None:
     admin.goto("/users/")
     row = admin.locator("tbody tr", has=admin.locator(".whole", has_text=" / ")).first

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
 
@@ -50,6 +51,7 @@ def test_from_a_number_to_its_names_and_back(admin: Page):
     close_and_clear(admin, dialog)
 
 
+@pytest.mark.thorough
 def test_ticks_in_quick_succession_end_in_the_preview_of_the_last(admin: Page):
     dialog = open_for_everyone(admin)
     dialog.locator("label", has_text="Remove").first.click()
