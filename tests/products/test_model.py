@@ -309,7 +309,9 @@ def follow(act: dict[str, Any], there: Organisation, made: BulkChange, plan: Pla
     if not made.is_over and act["course"] == "paused":
         actions.pause_change(actor=there.admin, change_id=made.pk)
         assert actions.advance_bulk_change(change_id=made.pk, now=NOW) is actions.Step.OVER
-        actions.resume_change(actor=there.admin, change_id=made.pk)
+        made.refresh_from_db()
+        if not made.is_over:  # it was paused after its last batch
+            actions.resume_change(actor=there.admin, change_id=made.pk)
     if not made.is_over and act["course"] == "cancelled":
         made = actions.cancel_change(actor=there.admin, change_id=made.pk, now=NOW)
     run(made)
