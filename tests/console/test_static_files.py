@@ -45,3 +45,13 @@ def test_what_is_sent_is_compressed(collected: Path):
         whole = small.with_suffix("").read_bytes()
         assert gzip.decompress(small.read_bytes()) == whole
         assert small.stat().st_size < len(whole) / 2
+
+
+def test_layers_alone_decide_which_style_holds():
+    sheets = {sheet: sheet.read_text() for sheet in SOURCE.glob("*.css") if sheet.name not in ("console.css", "admin.css")}
+    templates = (Path(settings.BASE_DIR) / "templates").rglob("*.html")
+    # Emails, and what stands in the place of one, bring their styles along.
+    pages = [page for page in templates if page.parent.name != "emails" and page.name != "email_mistakes.html"]
+
+    assert [sheet.name for sheet, text in sheets.items() if "@layer" not in text or "!important" in text] == []
+    assert [page.name for page in pages if re.search(r"<\w[^>]*\sstyle=|<style", page.read_text())] == []
