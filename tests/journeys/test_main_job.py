@@ -183,6 +183,13 @@ def test_every_page_is_accessible(admin: Page, console: Console, theme: str):
     assert {name: problems for name, problems in found.items() if problems} == {}
 
 
+def violations_in(page: Page, theme: str) -> list[str]:
+    """Return what axe complains of in the light or in the dark."""
+    page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+    page.evaluate("document.getAnimations().forEach((each) => each.finish())")  # no colour is on its way to another
+    return violations(Axe().run(page).response)
+
+
 def violations(response: dict[str, Any]) -> list[str]:
     return [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in response["violations"]]
 

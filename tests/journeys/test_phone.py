@@ -1,0 +1,67 @@
+"""The main job on a phone, with one thumb: everything by taps, nothing by a pointer that hovers."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.journeys.conftest import Console, sign_in
+
+LOWER_HALF = 844 / 2
+
+
+@pytest.fixture
+def phone(browser: Browser, console: Console) -> Iterator[Page]:
+    """Return a page of a phone on which the first Super admin has signed in."""
+    context = browser.new_context(
+        base_url=console.url, locale="en-GB", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True
+    )
+    yield sign_in(context.new_page())
+    context.close()
+
+
+@pytest.mark.thorough
+def test_the_main_job_by_taps(phone: Page, console: Console) -> None:
+    phone.goto("/users/?role=MEMBER&language=it")
+
+    # One line above the cards: all of the page, and a menu of what to sort by.
+    head = phone.locator(".people-table thead").bounding_box()
+    assert head
+    assert head["height"] < 48
+    phone.locator("#sort-button").tap()
+    phone.locator("#sort-menu").get_by_role("link", name="Last seen").tap()
+    expect(phone).to_have_url(re.compile("sort=-?seen"))
+    expect(phone.locator("#sort-button")).to_contain_text("Last seen")
+
+    # The exact time lies over the rough one once that is tapped.
+    seen = phone.locator(".people-seen time").first
+    exact = seen.locator(".exact")
+    assert (exact.bounding_box() or {"width": 0})["width"] <= 1
+    seen.tap()
+    expect(seen).to_be_focused()
+    assert (exact.bounding_box() or {"width": 0})["width"] > 60
+    expect(exact).to_have_text(re.compile(r"\d{4}"))
+
+    # The edge of a card ticks it: no aiming at a box.
+    card = phone.locator("tbody tr").first
+    where = card.bounding_box()
+    assert where
+    card.tap(position={"x": 22, "y": where["height"] - 12})
+    expect(card.get_by_role("checkbox")).to_be_checked()
+    expect(phone.locator("#selection-count")).to_have_text(re.compile("1 selected"))
+
+    # What comes next is under the thumb.
+    for button in (phone.locator("#manage-products"), phone.locator("#apply"), phone.locator(".dialog-foot .button-primary")):
+        expect(button).to_be_in_viewport()
+        box = button.bounding_box()
+        assert box
+        assert box["y"] > LOWER_HALF
+        assert box["height"] >= 40
+        if button.get_attribute("id") == "apply":
+            phone.locator("dialog[open]").get_by_text("Add", exact=True).tap()
+            expect(phone.locator("dialog[open] [name=shown][value=ADD]")).to_have_count(1)
+            phone.get_by_role("checkbox", name="Do not notify users about this change").tap()
+        button.tap()
+    expect(phone.locator("dialog[open]")).to_have_count(0)
+    expect(phone.locator("#selection-count")).to_have_text(re.compile("Nobody selected"))
