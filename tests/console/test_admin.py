@@ -745,7 +745,7 @@ def test_a_persons_page_says_why_they_hold_what_they_hold(client: Client, reader
 
 def test_what_admins_did_is_listed_filtered_and_linked(client: Client, reader: User, admin_user: User) -> None:
     root, grace = make_user("Root", role=Role.SUPER_ADMIN), make_user("Grace Hopper")
-    change_role(actor=root, user=grace, role=Role.MANAGER, now=now())
+    change_role(actor=root, user=grace, role=Role.MANAGER)
     done = change(admin_user, [grace], "meeting", reason="She starts on Monday")
     given, asked = (AdminAction.objects.get(action=code).pk for code in (Action.USER_ROLE_CHANGED, Action.CHANGE_REQUESTED))
 
