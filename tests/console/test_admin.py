@@ -658,7 +658,7 @@ def test_a_bulk_change_tells_what_was_asked_and_what_it_did(client: Client, read
         ({"everyone": True, "filter": {"group": ["0"], "product": ["7"]}}, "everyone with user group: none, product: Rescue"),
         (
             {"everyone": True, "filter": {"group": ["99"], "status": ["SUSPENDED"]}},
-            "everyone with user group: 99, status: Suspended",
+            "everyone with user group: deleted (#99), status: Suspended",
         ),
         ({"everyone": True, "filter": {}, "unticked": 1234}, "everyone, except 1,234"),
     ],
