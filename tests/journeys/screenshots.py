@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Page, expect
 
 PICTURES = Path(__file__).parents[2] / "docs" / "img"
@@ -21,12 +20,8 @@ def take(page: Page, name: str, *, of: str = "") -> None:
         assert picture.stat().st_size < MOST_BYTES, f"{picture} is too large for the repository"
 
 
-@pytest.fixture
-def browser_context_args(browser_context_args: dict[str, object]) -> dict[str, object]:
-    return {**browser_context_args, "viewport": {"width": 1200, "height": 760}}
-
-
 def test_take_the_pictures(admin: Page) -> None:
+    admin.set_viewport_size({"width": 1200, "height": 760})
     admin.goto("/users/?status=ACTIVE&status=INVITED&status=INACTIVE&language=en")
     for place in (1, 2, 4):
         admin.locator("[data-tick]").nth(place).check()
