@@ -132,6 +132,7 @@ CELERY_BEAT_SCHEDULE = {
     "products": {"task": "products.tasks.sweep", "schedule": 5, "options": {"expires": 5}},
     "seal": {"task": "products.tasks.seal", "schedule": 5, "options": {"expires": 5}},
     "notifications": {"task": "notifications.tasks.sweep", "schedule": 5, "options": {"expires": 5}},
+    "sessions": {"task": "admin_console.tasks.forget_sessions", "schedule": 3600, "options": {"expires": 3600}},
 }
 
 AUTH_USER_MODEL = "users.User"

@@ -2,13 +2,17 @@
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from celery import shared_task
 from django.contrib.auth import get_user_model
+from django.contrib.sessions.models import Session
 from django.db import connection, transaction
+from django.utils import timezone
 
 from admin_console import celery
+from admin_console.tasks import forget_sessions
 from tests.database import Database
 from tests.processes import Broker, Worker, wait_until
 
@@ -22,6 +26,15 @@ def seconds(act: Callable[[], object]) -> float:
     start = time.monotonic()
     act()
     return time.monotonic() - start
+
+
+def test_sessions_that_expired_are_forgotten(db: None) -> None:
+    for key, minutes in (("over", -1), ("open", 1)):
+        Session.objects.create(session_key=key, session_data="", expire_date=timezone.now() + timedelta(minutes=minutes))
+
+    forget_sessions()
+
+    assert [session.session_key for session in Session.objects.all()] == ["open"]
 
 
 def test_a_published_message_waits_for_a_worker(broker: Broker) -> None:
