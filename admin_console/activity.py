@@ -2,21 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
 from typing import Any, Self
 from urllib.parse import urlencode
 
-from django.utils.dateparse import parse_date
-from django.utils.timezone import get_current_timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
+from admin_console.url_filter import Choices, day_of, midnight, read
 from products.models import BulkChange, Mode
 from products.queries import product_names
 from products.reports import ChangeFilter, Kind, acting_admins
 from users.models import Capability, User
 from users.queries import can
-from users.typed import number, searched
+from users.typed import number
 
 LABELS = {
     "search": gettext_lazy("Search"),
@@ -27,26 +25,22 @@ LABELS = {
     "from": pgettext_lazy("start of a period", "From"),
     "to": pgettext_lazy("end of a period", "To"),
 }
-CHOSEN = ("actor", "kind", "state", "product")
-DAYS = ("from", "to")
 
 
-class Choices:
-    """What one may filter by: (value, label) of each drop-down; who sees their own changes only has no admins to choose from."""
+class ChangeChoices(Choices):
+    """What changes may be filtered by; who sees their own changes only has no admins to choose from."""
 
     def __init__(self, reader: User) -> None:
         self.names = product_names()
         admins = acting_admins() if can(reader, Capability.VIEW_CHANGES) else []
-        self.by_name: dict[str, list[tuple[str, str]]] = {
-            "actor": [(str(admin.pk), admin.name) for admin in admins],
-            "kind": [(value, str(label)) for value, label in Kind.choices],
-            "state": [(value, str(label)) for value, label in BulkChange.State.choices],
-            "product": [(str(product), name) for product, name in self.names.items()],
-        }
-
-    def label(self, name: str, value: str) -> str | None:
-        """Return how a value is shown, None when there is no such value to choose."""
-        return dict(self.by_name[name]).get(value)
+        super().__init__(
+            {
+                "actor": [(str(admin.pk), admin.name) for admin in admins],
+                "kind": [(value, str(label)) for value, label in Kind.choices],
+                "state": [(value, str(label)) for value, label in BulkChange.State.choices],
+                "product": [(str(product), name) for product, name in self.names.items()],
+            }
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,18 +54,7 @@ class Activity:
     @classmethod
     def from_query(cls, query: Any, choices: Choices) -> Self:
         """Read a QueryDict. A value that cannot be is left out, and said so in `problems`."""
-        given = {name: searched(query.get(name, "")) for name in LABELS}
-        values = {name: value for name, value in given.items() if value}
-        problems = []
-        for name in [name for name in CHOSEN if name in values and choices.label(name, values[name]) is None]:
-            problems.append(
-                _("There is no %(category)s “%(value)s” to filter by; it was left out.")
-                % {"category": LABELS[name], "value": values.pop(name)[:40]}
-            )
-        for name in [name for name in DAYS if name in values and day_of(values[name]) is None]:
-            problems.append(_("“%(value)s” is not a date; it was left out.") % {"value": values.pop(name)[:40]})
-        if values.get("from", "") > values.get("to", "9999-12-31"):
-            problems.append(_("The first day comes after the last one, so nothing can be found."))
+        values, problems = read(query, LABELS, choices)
         return cls(values=values, before=number(query.get("before", "")) or 0, problems=problems)
 
     @property
@@ -95,7 +78,7 @@ class Activity:
 
     def chips(self, choices: Choices) -> list[tuple[str, str, str]]:
         """Return (name, value in words, the query without it) of what is on."""
-        words = {name: choices.label(name, value) or value for name, value in self.values.items() if name in CHOSEN}
+        words = {name: choices.label(name, value) or value for name, value in self.values.items() if name in choices.by_name}
         return [(str(LABELS[name]), words.get(name, value), self.query(without=name)) for name, value in self.values.items()]
 
 
@@ -109,18 +92,3 @@ def what(made: BulkChange, names: Mapping[int, str]) -> str:
     else:
         words = {Mode.REPLACE: _("Remove all products"), Mode.ADD: _("Add no product"), Mode.REMOVE: _("Remove no product")}
     return words[Mode(made.mode)] % {"products": products}
-
-
-def day_of(text: str) -> date | None:
-    """Return the day that a field of a form says, None when it says none."""
-    try:
-        return parse_date(text) if len(text) == len("2026-11-22") else None
-    except ValueError:
-        return None
-
-
-def midnight(day: date | None, *, days: int = 0) -> datetime | None:
-    """Return when a day, or one so many days later, begins for the reader."""
-    if day is None or day >= date.max:
-        return None
-    return datetime.combine(day + timedelta(days), time.min, get_current_timezone())

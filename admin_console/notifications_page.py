@@ -12,8 +12,8 @@ from django.db.models import Q
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
-from admin_console.activity import day_of, midnight
 from admin_console.finding import users_called
+from admin_console.url_filter import DAYS, Choices, day_of, midnight, read
 from notifications import actions, queries
 from notifications.copies import Copy, NoCopyError, copy_of
 from notifications.emails import KINDS
@@ -30,7 +30,7 @@ from products.reports import history_of
 from users.models import Capability, User
 from users.plans import TookTooLong
 from users.queries import can, visible_to
-from users.typed import number, searched
+from users.typed import number
 
 PAGE_SIZE = 50
 MOST = actions.RETRIED_AT_ONCE
@@ -47,7 +47,6 @@ LABELS = {
     "from": pgettext_lazy("start of a period", "From"),
     "to": pgettext_lazy("end of a period", "To"),
 }
-CHOSEN, NUMBERS, DAYS = ("kind", "state", "language", "product"), ("change", "user"), ("from", "to")
 STATES = {
     "OPEN": gettext_lazy("Waiting"),
     "UNSENT": gettext_lazy("Not delivered"),
@@ -55,21 +54,21 @@ STATES = {
 }
 
 
-class Choices:
-    """What one may filter by: (value, label) of each drop-down."""
+class LetterChoices(Choices):
+    """What emails may be filtered by."""
 
     def __init__(self) -> None:
         self.products = product_names()
-        self.by_name: dict[str, list[tuple[str, str]]] = {
-            "kind": [(kind.name, str(kind.label)) for kind in sorted(KINDS.values(), key=lambda kind: (kind.lane, kind.name))],
-            "state": [(value, str(label)) for value, label in (*STATES.items(), *State.choices)],
-            "language": list(settings.LANGUAGES),
-            "product": [(str(product), name) for product, name in self.products.items()],
-        }
-
-    def label(self, name: str, value: str) -> str | None:
-        """Return how a value is shown, None when there is no such value to choose."""
-        return dict(self.by_name[name]).get(value)
+        super().__init__(
+            {
+                "kind": [
+                    (kind.name, str(kind.label)) for kind in sorted(KINDS.values(), key=lambda kind: (kind.lane, kind.name))
+                ],
+                "state": [(value, str(label)) for value, label in (*STATES.items(), *State.choices)],
+                "language": list(settings.LANGUAGES),
+                "product": [(str(product), name) for product, name in self.products.items()],
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -87,17 +86,14 @@ class Letters:
     """The emails that the URL of the list asks for; what it says that cannot be is left out, and told in `problems`."""
 
     def __init__(self, query: Any, *, reader: User, now: datetime) -> None:
-        self.reader, self.now, self.choices = reader, now, Choices()
-        given = {name: searched(query.get(name, "")) for name in LABELS}
-        self.values = {name: value for name, value in given.items() if value}
+        self.reader, self.now, self.choices = reader, now, LetterChoices()
+        self.values, self.problems = read(query, LABELS, self.choices, numbers=("change", "user"))
         self.before = number(query.get("before", "")) or 0
-        self.problems: list[str] = []
-        self._leave_out()
 
     @property
-    def drop_downs(self) -> list[tuple[str, str, list[tuple[str, str]], str]]:
+    def drop_downs(self) -> list[tuple[str, str, Sequence[tuple[str, str]], str]]:
         """(name, label, choices, what is chosen) of each."""
-        return [(name, str(LABELS[name]), self.choices.by_name[name], self.values.get(name, "")) for name in CHOSEN]
+        return [(name, str(LABELS[name]), found, self.values.get(name, "")) for name, found in self.choices.by_name.items()]
 
     @property
     def days(self) -> list[tuple[str, str, str]]:
@@ -252,17 +248,8 @@ class Letters:
         searched = "search" in self.values and not self._is_message_id
         return (searched and len(self._called) != 1) or ("change" in self.values and self._of_change is None)
 
-    def _leave_out(self) -> None:
-        unknown = [name for name in CHOSEN if name in self.values and not self.choices.label(name, self.values[name])]
-        unknown += [name for name in NUMBERS if name in self.values and number(self.values[name]) is None]
-        for name in unknown:
-            problem = _("There is no %(category)s “%(value)s” to filter by; it was left out.")
-            self.problems.append(problem % {"category": LABELS[name], "value": self.values.pop(name)[:40]})
-        for name in [name for name in DAYS if name in self.values and day_of(self.values[name]) is None]:
-            self.problems.append(_("“%(value)s” is not a date; it was left out.") % {"value": self.values.pop(name)[:40]})
-
     def _in_words(self, name: str, value: str) -> str:
-        if name in CHOSEN:
+        if name in self.choices.by_name:
             return self.choices.label(name, value) or value
         if name == "change":
             return f"#{number(value)}"

@@ -14,9 +14,10 @@ from django.views.decorators.http import require_GET
 from django_htmx.http import push_url, reswap, retarget, trigger_client_event
 
 from admin_console.access import Request, requires
-from admin_console.activity import DAYS, LABELS, Activity, Choices, what
+from admin_console.activity import LABELS, Activity, ChangeChoices, what
 from admin_console.change_page import Outcome, People, may_undo
 from admin_console.strip import Strip
+from admin_console.url_filter import DAYS
 from products.export import users_as_csv
 from products.models import BulkChange
 from products.queries import product_names, visible_changes
@@ -44,7 +45,7 @@ class Row:
 @requires(Capability.VIEW_USERS)
 def changes(request: Request) -> HttpResponse:
     """List the bulk changes that the reader may see and that the URL's query asks for, newest first."""
-    choices = Choices(request.user)
+    choices = ChangeChoices(request.user)
     activity = Activity.from_query(request.GET, choices)
     found = changes_matching(visible_changes(request.user), activity.wanted).select_related("actor").order_by("-id")
     if activity.before:

@@ -129,6 +129,8 @@ def test_a_filter_that_cannot_be_is_left_out_and_said_so(client: Client, ada: Us
 
     assert listed(client, query) == [mine.pk]
     assert words.count("it was left out") == 6
+    late = shown(client.get("/notifications/?from=2026-02-02&to=2026-02-01"))
+    assert "The first day comes after the last one, so nothing can be found." in late
     assert part(client, "results", f"?user={10**17}&change={10**17}&before={10**17}").status_code == 200
 
 
