@@ -31,7 +31,9 @@ from users.models import User
 from users.queries import changeable_by, sees_everybody, visible_to
 
 # Nobody's is taken when everybody holds already what they shall: then there is nothing to write, not even a lock.
-LOOK = "SELECT count(*), count(*) FILTER (WHERE a.products <> {target}) FROM products_productaccess a WHERE {among}"
+LOOK = (
+    "SELECT count(*), count(*) FILTER (WHERE NOT a.erased AND a.products <> {target}) FROM products_productaccess a WHERE {among}"
+)
 LOCK = """
 SELECT count(*) FROM (SELECT user_id FROM products_productaccess a WHERE {among} ORDER BY user_id FOR NO KEY UPDATE) locked
 """
@@ -139,7 +141,7 @@ def _set(change: BulkChange, facts: dict[str, Any], actor: User) -> int:
     update = UPDATE.format(
         target=TARGET[change.mode],
         beside=beside,
-        only_where=ONLY_WHERE.get(change.mode, "true"),
+        only_where=ONLY_WHERE[change.mode],
         reached=among_ids(change.mode, REACHED).where,
     )
     with (

@@ -278,7 +278,7 @@ class Affected:
     @property
     def target_sql(self) -> str:
         """What they would hold afterwards, as SQL over `a`, a row of products_productaccess."""
-        return "a.products" if self._is_skipped else _filled(TARGET[self.choice["mode"]], **self.choice)
+        return "a.products" if self._is_skipped else _filled(_afterwards(self.choice["mode"]), **self.choice)
 
     @property
     def _is_skipped(self) -> bool:
@@ -298,9 +298,13 @@ def _seatless(accesses: QuerySet[ProductAccess], products: Iterable[Product], *,
     return left_out(choice["mode"], facts, free, among)
 
 
+def _afterwards(mode: str) -> str:
+    return f"CASE WHEN a.erased THEN a.products ELSE {TARGET[mode]} END"
+
+
 def _condition(number: Number, mode: str, product: int, locked: Iterable[int]) -> str:
     """Return the condition on `a`, a row of products_productaccess, of those whom a number counts and who are not skipped."""
-    after, empty = TARGET[mode], "'{}'::int[]"
+    after, empty = _afterwards(mode), "'{}'::int[]"
     holds, gains = f"{product} = ANY(a.products)", granted(mode, str(product))
     return {
         Number.CHANGED: f"{after} <> a.products",

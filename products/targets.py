@@ -13,13 +13,13 @@ from django.db import connection
 from products.models import BulkChange, Mode
 from users.typed import LAST_ID
 
-# What a user holds afterwards, as SQL over `products`; `target` says the same in Python. Who was erased stays as they are: the
-# database sees to that (products/migrations/0011), and what is counted beforehand says so too.
+# What a user who was not erased holds afterwards, as SQL over `products`; `target` says it in Python. Who was erased is left out
+# by a condition beside it: what is the same for everybody is worked out once, but not inside of a CASE on the row.
 TARGET: Mapping[str, str] = {
     # Mostly nothing is preserved, and then the planner leaves the wanted ones as they are.
-    Mode.REPLACE: "CASE WHEN erased THEN products WHEN %(preserved)s::int[] = '{}' THEN %(wanted)s::int[] "
+    Mode.REPLACE: "CASE WHEN %(preserved)s::int[] = '{}' THEN %(wanted)s::int[] "
     "ELSE %(wanted)s::int[] | (products & %(preserved)s::int[]) END",
-    Mode.ADD: "CASE WHEN erased THEN products ELSE products | %(wanted)s::int[] END",
+    Mode.ADD: "(products | %(wanted)s::int[])",
     Mode.REMOVE: "(products - %(wanted)s::int[])",
     Mode.UNDO: "h.before",
 }
@@ -34,6 +34,7 @@ END"""
 UNDONE = "h.change_id = %(undoes)s AND h.at BETWEEN %(since)s AND now() + interval '2 days'"
 # Whose access is set: of everyone, but by an undo only of those whom it does not leave alone.
 ONLY_WHERE: Mapping[str, str] = {
+    **dict.fromkeys((Mode.REPLACE, Mode.ADD, Mode.REMOVE), "NOT a.erased"),
     Mode.UNDO: f"{UNDONE} AND h.user_id BETWEEN %(first)s AND %(last)s AND a.user_id BETWEEN %(first)s AND %(last)s "
     f"AND h.user_id = a.user_id AND ({WHY_NOT_BACK}) IS NULL",
 }
@@ -93,12 +94,12 @@ def among_frozen(mode: str) -> Among:
 def rows(mode: str, among: Among) -> str:
     """Return the FROM and WHERE of those of some users whom a change of this mode sets; more conditions may follow with AND."""
     tables = ["products_productaccess a", *among.tables, *([BESIDE[mode]] if mode in BESIDE else [])]
-    return f"FROM {', '.join(tables)} WHERE {ONLY_WHERE.get(mode, 'true')} AND {among.where}"
+    return f"FROM {', '.join(tables)} WHERE {ONLY_WHERE[mode]} AND {among.where}"
 
 
 def granted(mode: str, product: str) -> str:
     """Return the condition that a change grants a product; `product` is SQL."""
-    return f"({product} <> ALL(a.products) AND {product} = ANY({TARGET[mode]}))"
+    return f"(NOT a.erased AND {product} <> ALL(a.products) AND {product} = ANY({TARGET[mode]}))"
 
 
 # Seats: who gets one while there are some. All or nothing per user, in the order in which users were added (rule B9).
