@@ -78,7 +78,7 @@ def _warm(bench: Bench, visitor: Visitor) -> None:
 
 def _sorts(visitor: Visitor) -> list[str]:
     """Return the sorts that the page offers, both ways."""
-    columns = re.findall(r' id="sort-(\w+)"', visitor.get(HERE).body)
+    columns = re.findall(r' class="sort" id="sort-(\w+)"', visitor.get(HERE).body)
     return [f"{way}{column}" for column in columns for way in ("", "-")]
 
 
