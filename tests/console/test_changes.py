@@ -18,18 +18,11 @@ from admin_console.templatetags.console import duration, time_left
 from notifications.models import Notification, State
 from products import actions, reports
 from products.models import AccessChange, BulkChange, BulkChangeBatch, BulkChangeMove, BulkChangeSkip, Mode, Source
+from tests.console.pages import shown
 from tests.factories import change, give, held_by, limit, make_group, make_user, make_users, product
 from users.models import Role, User
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def ada(client: Client) -> User:
-    """Return an admin who is signed in."""
-    ada = make_user("Ada Admin", role=Role.ADMIN)
-    client.force_login(ada)
-    return ada
 
 
 @pytest.fixture
@@ -42,11 +35,6 @@ def page_of(client: Client, made: BulkChange, query: str = "", target: str = "")
     """Ask for the page of a change, or as htmx for one part of it."""
     headers = {"HX-Request": "true", "HX-Target": target} if target else {}
     return client.get(f"/changes/{made.pk}/{query}", headers=headers)
-
-
-def shown(response: Any) -> str:
-    """Return the words of an answer, without tags."""
-    return " ".join(re.sub(r"<[^>]+>", " ", response.content.decode()).split())
 
 
 def listed(client: Client, query: str = "") -> str:

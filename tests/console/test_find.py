@@ -14,14 +14,6 @@ pytestmark = pytest.mark.django_db
 HTMX = {"HX-Request": "true"}
 
 
-@pytest.fixture
-def ada(client: Client) -> User:
-    """Return an admin who is signed in."""
-    ada = make_user("Ada Admin", role=Role.ADMIN)
-    client.force_login(ada)
-    return ada
-
-
 def found(client: Client, text: str = "") -> dict[str, list[tuple[str, str]]]:
     """Return (label, address) of what was found, by the title of its kind."""
     response = client.get("/find/", {"text": text}, headers=HTMX)

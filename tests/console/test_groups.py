@@ -24,14 +24,6 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def ada(client: Client) -> User:
-    """Return an admin who is signed in."""
-    ada = make_user("Ada Admin", role=Role.ADMIN)
-    client.force_login(ada)
-    return ada
-
-
-@pytest.fixture
 def sue(client: Client) -> User:
     """Return a Super admin who is signed in."""
     sue = make_user("Sue Super", role=Role.SUPER_ADMIN)

@@ -16,6 +16,7 @@ from notifications.models import Notification
 from products import actions
 from products.models import BulkChange, Mode, Product, SelectionDraft
 from products.queries import selection_draft
+from tests.console.pages import shown
 from tests.factories import change, give, held_by, ids, limit, make_group, make_user, make_users, product
 from users.models import Role, User
 from users.queries import UserFilter
@@ -24,14 +25,6 @@ pytestmark = pytest.mark.django_db
 OPEN, PREVIEW, APPLY = "/users/products/", "/users/products/preview/", "/users/products/apply/"
 NAMES, EXPORT = "/users/products/names/", "/users/products/names.csv"
 HTMX = {"HX-Request": "true"}
-
-
-@pytest.fixture
-def ada(client: Client) -> User:
-    """Return an admin who is signed in."""
-    ada = make_user("Ada Admin", role=Role.ADMIN)
-    client.force_login(ada)
-    return ada
 
 
 @pytest.fixture
@@ -61,11 +54,6 @@ def form(owner: User, *codes: str, mode: str = Mode.REPLACE, expected: int = 1, 
     """Return what the form posts."""
     posted = {"key": uuid.uuid4(), "mode": mode, "shown": mode, "product": ids(*codes), "expected": expected}
     return {**posted, "draft": selection_draft(owner, now=now()).pk, **fields}
-
-
-def shown(response: Any) -> str:
-    """Return the words of an answer, without tags."""
-    return " ".join(re.sub(r"<[^>]+>", " ", response.content.decode()).split())
 
 
 def box(response: Any, code: str) -> str:

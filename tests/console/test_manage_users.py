@@ -18,6 +18,7 @@ from notifications.models import MailServer
 from products.models import Product
 from products.queries import selection_draft
 from products.selection import Selection
+from tests.console.pages import shown
 from tests.factories import change, give, give_all, make_group, make_user, make_users
 from users.models import GroupMembership, LastSeen, Role, User
 
@@ -38,12 +39,6 @@ def ada(client: Client) -> User:
 def names(response: Any) -> list[str]:
     """Return the names in the list, from top to bottom."""
     return re.findall(r'<a href="[^"]*" title="([^"]*)"', response.content.decode())
-
-
-def shown(response: Any) -> str:
-    """Return the words of an answer, without tags."""
-    text = re.sub(r"<[^>]+>", " ", response.content.decode())
-    return " ".join(text.split())
 
 
 def way(response: Any, name: str) -> str:

@@ -7,19 +7,11 @@ from django.test import Client
 from django.utils.timezone import now
 
 from products import actions
-from tests.console.test_changes import shown
+from tests.console.pages import shown
 from tests.factories import change, make_user, run
-from users.models import Role, User
+from users.models import User
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def ada(client: Client) -> User:
-    """Return an admin who is signed in."""
-    ada = make_user("Ada Admin", role=Role.ADMIN)
-    client.force_login(ada)
-    return ada
 
 
 def notices(client: Client) -> str:

@@ -12,18 +12,11 @@ from django.utils.timezone import now
 
 from notifications import queries
 from notifications.models import MailServer, Notification, State, Suppression
+from tests.console.pages import shown
 from tests.factories import change, give, make_group, make_user, make_users, product, undo
 from users.models import Action, AdminAction, Role, User
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def ada(client: Client) -> User:
-    """Return an admin who is signed in."""
-    ada = make_user("Ada Admin", role=Role.ADMIN)
-    client.force_login(ada)
-    return ada
 
 
 @pytest.fixture
@@ -35,11 +28,6 @@ def owed(reader: User, kind: str = "ONBOARDING", about: int = 0, **fields: Any) 
     """Return an email that is owed; nobody sends it."""
     lane = {"ONBOARDING": 1, "CHANGE": 2}.get(kind, 0)
     return Notification.objects.create(user=reader, kind=kind, about=about or product("meeting").pk, lane=lane, **fields)
-
-
-def shown(response: Any) -> str:
-    """Return the words of an answer, without tags."""
-    return " ".join(re.sub(r"<[^>]+>", " ", response.content.decode()).split())
 
 
 def part(client: Client, target: str, query: str = "") -> Any:

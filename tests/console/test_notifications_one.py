@@ -12,19 +12,12 @@ from django.utils.timezone import now
 from notifications import customising, people
 from notifications.models import MailIdentity, MailServer, Notification, State, Suppression, Wording
 from products.models import BulkChange
-from tests.console.test_notifications import owed, shown
+from tests.console.pages import shown
+from tests.console.test_notifications import owed
 from tests.factories import NOW, change, give, ids, make_group, make_user
 from users.models import Role, User
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def ada(client: Client) -> User:
-    """Return an admin who is signed in."""
-    ada = make_user("Ada Admin", role=Role.ADMIN)
-    client.force_login(ada)
-    return ada
 
 
 @pytest.fixture

@@ -24,14 +24,6 @@ __all__ = ["smtp_script"]
 PASSWORD = "correct horse battery staple"
 
 
-@pytest.fixture
-def ada(client: Client) -> User:
-    """Return an admin who is signed in."""
-    ada = make_user("Ada Admin", role=Role.ADMIN)
-    client.force_login(ada)
-    return ada
-
-
 def filled(**fields: Any) -> dict[str, Any]:
     return {"first_name": "Grace", "last_name": "Hopper", "email": "grace@people.example", "role": "MEMBER", **fields}
 

@@ -1,6 +1,5 @@
 """The products: their seats, holders and changes; setting how many seats there are."""
 
-import re
 from typing import Any
 
 import pytest
@@ -9,23 +8,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from products.models import BulkChange, Product, Seat, SeatReservation
+from tests.console.pages import shown
 from tests.factories import change, give, limit, make_group, make_user, product
 from users.models import Role, User
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def ada(client: Client) -> User:
-    """Return an admin who is signed in."""
-    ada = make_user("Ada Admin", role=Role.ADMIN)
-    client.force_login(ada)
-    return ada
-
-
-def shown(response: Any) -> str:
-    """Return the words of an answer, without tags."""
-    return " ".join(re.sub(r"<[^>]+>", " ", response.content.decode()).split())
 
 
 def set_seats(client: Client, code: str, seats: str) -> Any:

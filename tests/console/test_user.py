@@ -13,19 +13,12 @@ from django.utils.timezone import now
 
 from notifications.models import Notification, State
 from products.models import BulkChange, Mode, ProductAccess
+from tests.console.pages import shown
 from tests.factories import NOW, change, give, held_by, ids, limit, make_group, make_user, product
 from users.models import LastSeen, Role, User
 
 pytestmark = pytest.mark.django_db
 HTMX = {"HX-Request": "true", "HX-Target": "products"}
-
-
-@pytest.fixture
-def ada(client: Client) -> User:
-    """Return an admin who is signed in."""
-    ada = make_user("Ada Admin", role=Role.ADMIN)
-    client.force_login(ada)
-    return ada
 
 
 @pytest.fixture
@@ -54,11 +47,6 @@ def form(user: User, *codes: str, **fields: Any) -> dict[str, Any]:
     """Return what the editor posts."""
     fixed = {"key": uuid.uuid4(), "mode": Mode.REPLACE, "shown": Mode.REPLACE, "expected": 1, "user": user.pk}
     return {**fixed, "product": ids(*codes), **fields}
-
-
-def shown(response: Any) -> str:
-    """Return the words of an answer, without tags."""
-    return " ".join(re.sub(r"<[^>]+>", " ", response.content.decode()).split())
 
 
 def part(response: Any, name: str) -> str:

@@ -1,0 +1,9 @@
+"""What the answers of the console say."""
+
+import re
+from typing import Any
+
+
+def shown(response: Any) -> str:
+    """Return the words of an answer, without tags."""
+    return " ".join(re.sub(r"<[^>]+>", " ", response.content.decode()).split())
