@@ -14,7 +14,16 @@ from notifications.queries import fates_of, forecast
 from products.emails import CHANGE, ONBOARDING
 from products.models import AccessChange, BulkChange, BulkChangeSkip
 from products.pauses import Pause, pause_of
-from products.queries import may_steer, moves, onboarding_fates, product_names, progress, skipped_by_reason, waits_for
+from products.queries import (
+    may_steer,
+    moves,
+    onboarding_fates,
+    product_names,
+    progress,
+    skipped_by_reason,
+    waiting_users,
+    waits_for,
+)
 from products.reports import Fate, UserPage, failed_users, users_of
 from users.models import Capability, User
 from users.queries import can, sees_everybody
@@ -110,12 +119,17 @@ class Outcome:
     @cached_property
     def failed(self) -> int:
         """How many users could not be changed."""
-        return failed_users(self.change)
+        return failed_users(self.change) if self.change.skipped else 0
 
     @property
     def may_steer(self) -> bool:
         """Whether the reader may pause, resume, cancel and retry it."""
         return may_steer(self.reader, self.change)
+
+    @property
+    def may_retry(self) -> bool:
+        """Whether there is somebody to try again, and the reader may."""
+        return self.change.is_over and self.failed > 0 and self.may_steer
 
     @property
     def may_undo(self) -> bool:
@@ -160,7 +174,7 @@ class Outcome:
         """While it runs: how long sending takes all that waits and what is still to come, when it is more than a minute."""
         if not self.change.notify:
             return None
-        mails = forecast(self.change.targets - self.change.reached, now=self.now)
+        mails = forecast(waiting_users(self.change), now=self.now)
         return mails.takes.total_seconds() if mails.is_long else None
 
     @cached_property

@@ -386,11 +386,17 @@ def _forget_skips_of_not_reached(change: BulkChange) -> None:
 
 
 def retry_failed(*, actor: User, change_id: int) -> BulkChange:
-    """Try the users again who could not be changed; wake a worker for it after the commit. Raises NotAllowed, NotNow."""
+    """Try the users again who could not be changed, of a cancelled change too; wake a worker for it after the commit.
+
+    A cancelled change reaches nobody else and is cancelled again in the end. Raises NotAllowed, NotNow.
+    """
     with transaction.atomic():
-        change = _steered(Action.CHANGE_RETRIED, actor, change_id, {BulkChange.State.FAILED}, BulkChange.State.RUNNING)
+        ended = {BulkChange.State.FAILED, BulkChange.State.CANCELLED}
+        change = _steered(Action.CHANGE_RETRIED, actor, change_id, ended, BulkChange.State.RUNNING)
         failed = change.batches.filter(state=BulkChangeBatch.State.FAILED)  # each of one user
         again = failed.update(state=BulkChangeBatch.State.WAITING, attempts=0, lease_until=None)
+        if not again:
+            raise NotNow(_("There is nobody left to try again."))
         change.skips.filter(reason=BulkChangeSkip.Reason.FAILED).delete()
         change.skipped, change.finished_at = change.skipped - again, None
         change.save(update_fields=["skipped", "finished_at"])

@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count, QuerySet
+from django.db.models import Count, QuerySet, Sum
 
-from products.models import AccessChange, BulkChange, Product, SelectionDraft
+from products.models import AccessChange, BulkChange, BulkChangeBatch, Product, SelectionDraft
 from users.models import Capability, User
 from users.queries import can
 
@@ -98,7 +98,13 @@ def progress(change: BulkChange, *, now: datetime) -> Progress:
     last: list[Any] = list(change.batches.exclude(done_at=None).order_by("-done_at").values_list("done_at", "size")[:11])
     *done, (since, _size) = [*last[:10], *(last[10:] or [(change.requested_at, 0)])]
     rate = sum(size for _at, size in done) / max((now - since).total_seconds(), 0.001)
-    return Progress(rate=rate, seconds_left=round(change.not_reached / rate) if rate else None)
+    return Progress(rate=rate, seconds_left=round(waiting_users(change) / rate) if rate else None)
+
+
+def waiting_users(change: BulkChange) -> int:
+    """Return how many users a change still has to reach. Not all that it has not reached, when it was cancelled before."""
+    found: int | None = change.batches.filter(state=BulkChangeBatch.State.WAITING).aggregate(users=Sum("size"))["users"]
+    return found or 0
 
 
 # The earlier changes that come first for users of a batch `b`: those with a batch of overlapping users to do (rule B8).

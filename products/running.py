@@ -12,7 +12,7 @@ from notifications import actions as notifications
 from products.batch import LostClaim, apply_batch
 from products.models import WORKER_ENDED, BulkChange, BulkChangeBatch, BulkChangeSkip, Product, Source
 from products.queries import EARLIER, out_of_reach
-from users.models import Capability
+from users.models import Action, AdminAction, Capability
 from users.queries import can
 
 logger = logging.getLogger(__name__)
@@ -202,9 +202,16 @@ def _finish(change: BulkChange, *, now: datetime) -> bool:
         if waiting.exists():
             return False
         conclude(change, now=now)
-        if change.state != BulkChange.State.CANCELLED:  # by whom, the page tells
+        if change.state != BulkChange.State.CANCELLED:
             _tell_who_asked(change, change.state)
+        else:  # again, for those who had failed were tried once more: it was cancelled by whom it was
+            BulkChange.objects.filter(pk=change.pk).update(state_by=_cancelled_by(change))
         return True
+
+
+def _cancelled_by(change: BulkChange) -> int | None:
+    cancelled = AdminAction.objects.filter(action=Action.CHANGE_CANCELLED, subject_id=change.pk)
+    return cancelled.order_by("-id").values_list("actor", flat=True).first()
 
 
 def conclude(change: BulkChange, *, now: datetime) -> None:

@@ -623,6 +623,26 @@ def test_who_could_not_be_changed_is_named_with_the_cause_and_tried_again(client
     assert held_by(users[4]) == {"rescue"}
 
 
+def test_who_failed_in_a_cancelled_change_is_counted_listed_and_tried_again(client: Client, ada: User, in_batches: None) -> None:
+    *others, grace = make_users(11, "User {n:03}")
+    made = change(ada, [*others, grace], "rescue", now=now())
+    made.batches.filter(user_ids=[grace.pk]).update(state="FAILED")
+    BulkChangeSkip.objects.create(change=made, user_id=grace.pk, reason="FAILED", detail="too many flowers")
+    BulkChange.objects.filter(pk=made.pk).update(skipped=1)
+
+    cancelled = shown(press(client, made, "cancel"))
+    assert "1 of 11 users were reached, 10 were not" in cancelled
+    assert "1 user could not be changed. They keep what they had. Who, and why" in cancelled
+    assert "too many flowers" in shown(page_of(client, made, "?show=failed"))
+    assert "Retry failed" in cancelled
+    assert "0 of 11 users" in shown(press(client, made, "retry"))
+    assert (run(made).state, made.changed, held_by(grace), held_by(others[0])) == ("CANCELLED", 1, {"rescue"}, set())
+    page = shown(page_of(client, made))
+    assert "Ada Admin cancelled it." in page
+    assert "Retry failed" not in page
+    assert "There is nobody left to try again." in shown(press(client, made, "retry"))
+
+
 # Undo
 
 

@@ -328,7 +328,8 @@ def test_only_who_asked_for_a_change_or_an_admin_who_sees_all_may_steer_it(admin
     states = {"resume": State.PAUSED, "retry": State.FAILED}
 
     def steer(actor: User) -> BulkChange:
-        BulkChange.objects.filter(pk=made.pk).update(state=states.get(verb, State.RUNNING))
+        BulkChange.objects.filter(pk=made.pk).update(state=states.get(verb, State.RUNNING), skipped=int(verb == "retry"))
+        made.batches.filter(n=1).update(state="FAILED" if verb == "retry" else "WAITING")
         if verb == "cancel":
             return cancel(actor, made)
         action = {"pause": actions.pause_change, "resume": actions.resume_change, "retry": actions.retry_failed}[verb]
@@ -442,6 +443,42 @@ def test_a_change_that_failed_and_was_cancelled_is_cancelled(admin, users, in_ba
 
     cancelled = cancel(admin, made)
     assert (cancelled.state, cancelled.reached + len(not_reached(cancelled))) == (State.CANCELLED, 8)
+
+
+def test_who_failed_in_a_cancelled_change_can_be_tried_again_and_nobody_else_is_reached(admin, users, in_batches, poison):
+    limit("rescue", 8)
+    poison(users[0])
+    made = cancel(admin, step(change(admin, users, "rescue"), 5))
+    assert (counts(made), not_reached(made)) == ((8, 5, 0, 1, 2), [users[1].pk, users[2].pk])
+
+    again = actions.retry_failed(actor=make_user(role=Role.ADMIN), change_id=made.pk)
+    assert (again.state, counts(again), queries.waiting_users(again)) == (State.RUNNING, (8, 5, 0, 0, 3), 1)
+    assert (run(made).state, made.state_by, made.skipped) == (State.CANCELLED, admin, 1)  # it is poison still
+    poison.heal()
+    actions.retry_failed(actor=admin, change_id=made.pk)
+    assert (run(made).state, counts(made), seats("rescue")) == (State.CANCELLED, (8, 6, 0, 0, 2), (6, 0))
+    assert not_reached(made) == [users[1].pk, users[2].pk]
+    with pytest.raises(actions.NotNow, match="nobody left"):
+        actions.retry_failed(actor=admin, change_id=made.pk)
+    assert run(undo(admin, made)).changed == 6
+
+
+def test_a_change_that_pauses_while_some_have_failed_goes_on_with_the_rest_and_then_tries_them_again(
+    admin, users, in_batches, poison
+):
+    poison(users[0])
+    made = step(change(admin, users, "rescue"), 5)
+    actions.pause_change(actor=admin, change_id=made.pk)
+    with pytest.raises(actions.NotNow, match="Paused"):
+        actions.retry_failed(actor=admin, change_id=made.pk)
+    actions.resume_change(actor=admin, change_id=made.pk)
+    assert (run(made).state, counts(made)) == (State.FAILED, (8, 7, 0, 1, 0))
+
+    poison.heal()
+    actions.pause_change(actor=admin, change_id=actions.retry_failed(actor=admin, change_id=made.pk).pk)
+    assert (run(made).state, counts(made)) == (State.PAUSED, (8, 7, 0, 0, 1))
+    actions.resume_change(actor=admin, change_id=made.pk)
+    assert (run(made).state, counts(made)) == (State.FINISHED, (8, 8, 0, 0, 0))
 
 
 def test_while_a_batch_waits_for_the_database_the_others_go_on(admin, users, in_batches, poison):
