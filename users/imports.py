@@ -2,8 +2,10 @@
 
 `people_line` has one row per person: `line`, `last_line`, `email`, a column per column of the sheet (null: nothing is said),
 `groups` and `products` as sorted arrays of lower-case names, `user_id` (null: a new user), `differs` and `is_new`.
-`people_refusal` says which lines are refused and why; refused lines leave `people_line`. Both live until the end of the
-transaction.
+`people_refusal` says which lines are refused and why; refused lines leave `people_line`. `people_group` tells which group a name
+is, `people_group_set` which groups a set of names are. All live until the end of the transaction.
+
+Lock order, as in `actions`: groups, users, memberships. `read` sees to it that no group is deleted before the import ends.
 """
 
 import logging
@@ -76,17 +78,20 @@ class PeopleImport:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext('users_import'))")
             cursor.execute(TABLES)
+            if "groups" in self.sheet.columns:
+                cursor.execute(KEEP_GROUPS)
             self._tree = _GroupTree()
+            cursor.execute(KNOW_GROUPS, [list(self._tree.existing), list(self._tree.existing.values())])
             self._copy(cursor)
             cursor.execute("ANALYZE people_line")
             cursor.execute("UPDATE people_line l SET user_id = u.id FROM users_user u WHERE u.email = l.email")
             cursor.execute(f"UPDATE people_line l SET differs = true {DIFFERING.format(difference=self._difference())}")
+            if {"role", "groups"} & {*self.sheet.columns}:
+                cursor.execute(LOCK_USERS)
         self.refuse(DUPLICATES, [_("This email is already on line %(line)s.") % {"line": "{line}"}])
         if "role" in self.sheet.columns:
             grantable = [str(role) for role in grantable_roles(self.actor)]
             reason = _("%(actor)s may not give or take this role.") % {"actor": self.actor.email}
-            with connection.cursor() as cursor:
-                cursor.execute(LOCK_ROLES)
             self.refuse(FORBIDDEN_ROLES, [reason, grantable, grantable])
             self.refuse(LAST_SUPER_ADMIN, [_("No Super admin would be left.")])
 
@@ -130,20 +135,22 @@ class PeopleImport:
             added = cursor.rowcount
             cursor.execute(RECORD_ROLES, {"action": Action.USER_ROLE_CHANGED.value, "actor": self.actor.pk})
             given = [column for column in PROFILE if column in self.sheet.columns]
-            changed = 0
             if given:
                 news = ", ".join(f"{column} = coalesce(l.{column}, u.{column})" for column in given)
                 differs = " OR ".join(f"u.{column} <> l.{column}" for column in given)
                 cursor.execute(
                     f"UPDATE users_user u SET {news} FROM people_line l WHERE l.user_id = u.id AND l.differs AND ({differs})"
                 )
-                changed = cursor.rowcount
             if "groups" in self.sheet.columns:
                 for level in self._new_groups():
                     names, aboves = [name for name, _above in level], [above for _name, above in level]
                     cursor.execute(ADD_GROUPS, [names, aboves, Action.GROUP_ADDED.value, self.actor.pk])
+                cursor.execute(KNOW_GROUP_SETS)
+                cursor.execute(RECORD_GROUPS, {"action": Action.USER_GROUPS_CHANGED.value, "actor": self.actor.pk})
                 cursor.execute(LEAVE_GROUPS)
                 cursor.execute(JOIN_GROUPS)
+            cursor.execute("SELECT count(*) FROM people_line WHERE differs AND NOT is_new")
+            (changed,) = cursor.fetchone()
         logger.info("users_imported", extra={"added": added, "actor": self.actor.pk})
         after = {"added": added, "changed": changed, "columns": list(self.sheet.columns)}
         put_on_record(Action.USER_IMPORTED, actor=self.actor, after=after)
@@ -197,11 +204,11 @@ class _GroupTree:
 
     def __init__(self) -> None:
         groups = {group.pk: group for group in UserGroup.objects.all()}
+        self.existing = {_lower(group.name): group.pk for group in groups.values()}
         self._names = {_lower(group.name): group.name for group in groups.values()}
         self._above = {
             _lower(group.name): _lower(groups[group.parent_id].name) if group.parent_id else "" for group in groups.values()
         }
-        self._existing = frozenset(self._names)
         self._known_paths: dict[str, str] = {}
 
     def groups(self, text: str) -> set[str]:
@@ -213,7 +220,7 @@ class _GroupTree:
         levels: dict[str, int] = {}
 
         def level(name: str) -> int:
-            if not name or name in self._existing:
+            if not name or name in self.existing:
                 return 0
             if name not in levels:
                 levels[name] = level(self._above[name]) + 1
@@ -240,7 +247,7 @@ class _GroupTree:
         if not above or place == above:
             self._names.setdefault(key, name)
             self._above.setdefault(key, "")
-        elif place or key in self._existing:
+        elif place or key in self.existing:
             raise InvalidGroup(
                 _("“%(name)s” is inside “%(place)s”, not inside “%(above)s”.")
                 % {"name": self._names[key], "place": self._names[place], "above": self._names[above]}
@@ -304,7 +311,7 @@ def _roles() -> dict[str, str]:
 
 
 TABLES = """
-DROP TABLE IF EXISTS pg_temp.people_line, pg_temp.people_refusal;
+DROP TABLE IF EXISTS pg_temp.people_line, pg_temp.people_refusal, pg_temp.people_group, pg_temp.people_group_set;
 CREATE TEMPORARY TABLE people_line (
     line int PRIMARY KEY, last_line int NOT NULL, email text, first_name text, last_name text, language text, time_zone text,
     role text, groups text[], products text[], user_id int, differs boolean NOT NULL DEFAULT false,
@@ -312,20 +319,25 @@ CREATE TEMPORARY TABLE people_line (
 ) ON COMMIT DROP;
 CREATE TEMPORARY TABLE people_refusal (
     id int GENERATED ALWAYS AS IDENTITY, line int NOT NULL, last_line int NOT NULL, field text NOT NULL, reason text NOT NULL
-) ON COMMIT DROP
+) ON COMMIT DROP;
+CREATE TEMPORARY TABLE people_group (name text COLLATE "C" PRIMARY KEY, group_id int NOT NULL) ON COMMIT DROP;
+CREATE TEMPORARY TABLE people_group_set (names text[] PRIMARY KEY, group_ids int[] NOT NULL) ON COMMIT DROP
 """
+# Against their deletion, not against new members: the lock that a membership takes of its group.
+KEEP_GROUPS = "SELECT FROM users_usergroup ORDER BY id FOR KEY SHARE"
+KNOW_GROUPS = "INSERT INTO people_group SELECT * FROM unnest(%s::text[], %s::int[])"
 DIFFERING = """
 FROM users_user u LEFT JOIN (
-    SELECT m.user_id, array_agg(lower(g.name) COLLATE "C" ORDER BY lower(g.name) COLLATE "C") AS names
-    FROM users_groupmembership m JOIN users_usergroup g ON g.id = m.group_id
+    SELECT m.user_id, array_agg(g.name ORDER BY g.name) AS names
+    FROM users_groupmembership m JOIN people_group g USING (group_id)
     WHERE m.user_id IN (SELECT user_id FROM people_line) GROUP BY m.user_id
 ) own ON own.user_id = u.id
 WHERE u.id = l.user_id AND ({difference})
 """
-# The roles that are checked are those that are changed: nobody else gives these users another one in between.
-LOCK_ROLES = """
-SELECT FROM users_user u JOIN people_line l ON l.user_id = u.id WHERE l.differs AND l.role IS NOT NULL
-ORDER BY u.id FOR NO KEY UPDATE OF u
+# The roles that are checked, and the groups that are recorded, are those that are changed: nobody else gives these users others.
+LOCK_USERS = """
+SELECT FROM users_user u JOIN people_line l ON l.user_id = u.id
+WHERE l.differs AND (l.role IS NOT NULL OR l.groups IS NOT NULL) ORDER BY u.id FOR NO KEY UPDATE OF u
 """
 DUPLICATES = """
 SELECT line, last_line, 'email', replace(%s, '{line}', first::text) FROM (
@@ -365,16 +377,33 @@ WITH added AS (
     SELECT new.name, g.id FROM unnest(%s::text[], %s::text[]) AS new(name, above)
     LEFT JOIN users_usergroup g ON lower(g.name) = new.above
     RETURNING id, name, parent_id
+), known AS (
+    INSERT INTO people_group SELECT lower(name), id FROM added
 ) INSERT INTO users_adminaction (action, actor_id, subject_id, after)
 SELECT %s, %s, id, jsonb_build_object('name', name, 'parent', parent_id) FROM added ORDER BY id
 """
+KNOW_GROUP_SETS = """
+INSERT INTO people_group_set
+SELECT names, ARRAY(SELECT group_id FROM people_group WHERE name = ANY(names COLLATE "C") ORDER BY 1)
+FROM (SELECT DISTINCT groups AS names FROM people_line WHERE differs) sets
+"""
+RECORD_GROUPS = """
+INSERT INTO users_adminaction (action, actor_id, subject_id, before, after)
+SELECT %(action)s, %(actor)s, l.user_id,
+       CASE WHEN NOT l.is_new THEN jsonb_build_object('groups', coalesce(own.group_ids, '{}')) END,
+       jsonb_build_object('groups', s.group_ids)
+FROM people_line l JOIN people_group_set s ON s.names = l.groups LEFT JOIN (
+    SELECT user_id, array_agg(group_id ORDER BY group_id) AS group_ids FROM users_groupmembership
+    WHERE user_id IN (SELECT user_id FROM people_line WHERE differs) GROUP BY user_id
+) own ON own.user_id = l.user_id
+WHERE l.differs AND coalesce(own.group_ids, '{}') <> s.group_ids ORDER BY l.line
+"""
 LEAVE_GROUPS = """
-DELETE FROM users_groupmembership m USING people_line l, users_usergroup g
-WHERE l.differs AND m.user_id = l.user_id AND g.id = m.group_id AND NOT lower(g.name) = ANY(l.groups)
+DELETE FROM users_groupmembership m USING people_line l JOIN people_group_set s ON s.names = l.groups
+WHERE l.differs AND m.user_id = l.user_id AND NOT m.group_id = ANY(s.group_ids)
 """
 JOIN_GROUPS = """
 INSERT INTO users_groupmembership (user_id, group_id)
-SELECT l.user_id, g.id FROM people_line l CROSS JOIN unnest(l.groups) AS wanted(name)
-JOIN users_usergroup g ON lower(g.name) = wanted.name
-WHERE l.differs ORDER BY l.user_id, g.id ON CONFLICT DO NOTHING
+SELECT l.user_id, group_id FROM people_line l JOIN people_group_set s ON s.names = l.groups, unnest(s.group_ids) AS group_id
+WHERE l.differs ORDER BY l.user_id, group_id ON CONFLICT DO NOTHING
 """

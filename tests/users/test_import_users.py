@@ -1,6 +1,7 @@
 """manage.py import_users: bring your own people, all or nothing, once or twice."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from notifications.models import Notification
 from products.models import AccessChange, BulkChange, Product, ProductAccess, Source
 from tests.database import Database
 from tests.factories import NOW, give, held_by, limit, make_group, make_user
+from tests.processes import wait_until
+from users.actions import delete_group
 from users.imports import PeopleImport
 from users.models import Action, AdminAction, GroupMembership, Role, User, UserGroup
 from users.sheets import Sheet
@@ -324,6 +327,66 @@ def test_new_groups_are_on_record(people: Any, boss: User) -> None:
         (boss.pk, sales.pk, "Sales", None),
         (boss.pk, benelux.pk, "Benelux", sales.pk),
     ]
+
+
+def test_who_was_in_which_groups_before_and_is_in_which_now_is_on_record(people: Any, boss: User) -> None:
+    sales, web = make_group("Sales"), make_group("Web")
+    ada, alan, kurt = (make_user(email=f"{name}@tests.example", groups=[sales]) for name in ("ada", "alan", "kurt"))
+    lines = ("ada@tests.example,web; sales", "alan@tests.example,", "kurt@tests.example,SALES", "emmy@tests.example,New")
+    people("email,groups", *lines, "hedy@tests.example,")
+
+    emmy, new = User.objects.get(email="emmy@tests.example"), UserGroup.objects.get(name="New")
+    told = AdminAction.objects.filter(action=Action.USER_GROUPS_CHANGED).order_by("id")
+    assert list(told.values_list("actor", "subject_id", "before", "after")) == [
+        (boss.pk, ada.pk, {"groups": [sales.pk]}, {"groups": [sales.pk, web.pk]}),
+        (boss.pk, alan.pk, {"groups": [sales.pk]}, {"groups": []}),
+        (boss.pk, emmy.pk, None, {"groups": [new.pk]}),
+    ]
+    assert list(kurt.groups.all()) == [sales]
+    imported = AdminAction.objects.get(action=Action.USER_IMPORTED)
+    assert imported.after == {"added": 2, "changed": 2, "columns": ["email", "groups"]}
+    people("email,groups", *lines)
+    assert told.count() == 3
+
+
+@pytest.mark.parametrize("leaving", [True, False])
+def test_a_group_is_deleted_before_or_after_an_import_never_during_it(
+    committed_db: Database, superuser_connection: psycopg.Connection, tmp_path: Path, leaving: bool
+) -> None:
+    """Without an order of locks the two end in a deadlock, or people are silently in no group."""
+    boss, old, new = make_user(role=Role.SUPER_ADMIN), make_group("Old"), make_group("New")
+    ada = make_user(email="ada@tests.example", groups=[old])
+    path = tmp_path / "people.csv"
+    path.write_text("email,groups\nada@tests.example,New\n")
+    with ThreadPoolExecutor() as threads:
+        with transaction.atomic():
+            people = PeopleImport(Sheet.at(path), actor=boss)
+            people.read()
+            deleting = threads.submit(deleted, boss, old if leaving else new)
+            wait_until(lambda: deleting.done() or waits_for_lock(superuser_connection), 10)
+            people.apply(now=NOW)
+            assert not deleting.done()
+        deleting.result(20)
+
+    assert {group.name for group in UserGroup.objects.all()} == {"New" if leaving else "Old"}
+    assert [group.name for group in ada.groups.all()] == (["New"] if leaving else [])
+    gone = AdminAction.objects.get(action=Action.GROUP_DELETED)
+    assert gone.before["members"] == (0 if leaving else 1)
+
+
+def deleted(actor: User, group: UserGroup) -> None:
+    try:
+        delete_group(actor=actor, group=group)
+    finally:
+        connection.close()
+
+
+def waits_for_lock(watcher: psycopg.Connection) -> bool:
+    found = watcher.execute(
+        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    ).fetchall()
+    watcher.rollback()
+    return bool(found)
 
 
 # Products and emails
