@@ -25,6 +25,14 @@ class GroupsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  # 
         self.choices = sorted(paths, key=lambda choice: choice[0] not in first)
 
 
+class ManagedGroupsField(GroupsField):
+    """The user groups that a user manages as a Manager."""
+
+    def __init__(self) -> None:
+        words = _("A Manager sees the users of these groups and of their subgroups.")
+        super().__init__(label=_("Managed groups"), help_text=words)
+
+
 class UserGroupsForm(forms.Form):
     """The groups that a user is in."""
 

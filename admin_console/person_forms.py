@@ -8,7 +8,7 @@ from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy as _
 
 from admin_console.forms import Refusable
-from admin_console.group_forms import GroupsField
+from admin_console.group_forms import GroupsField, ManagedGroupsField
 from products.queries import catalogue, out_of_reach
 from users.models import Role, User
 from users.moments import zones
@@ -25,6 +25,7 @@ class AddUserForm(Refusable):
     last_name = forms.CharField(label=_("Last name"), required=False, max_length=64)
     email = forms.CharField(label=_("Email"), max_length=254, widget=forms.EmailInput)
     role = forms.ChoiceField(label=_("Role"))
+    manages = ManagedGroupsField()
     language = forms.ChoiceField(label=_("Language"), required=False, choices=LANGUAGES)
     groups = GroupsField(label=_("User groups"))
     products = forms.MultipleChoiceField(label=_("Products to begin with"), required=False, widget=forms.CheckboxSelectMultiple)
@@ -44,6 +45,10 @@ class AddUserForm(Refusable):
             (product.pk, product.name) for product in catalogue() if product.retired_at is None and product.pk not in unreachable
         ]
         fields["groups"].offer(actor)
+        if Role.MANAGER in roles:
+            fields["manages"].offer(actor)
+        else:
+            del fields["manages"]
 
     @property
     def product_ids(self) -> list[int]:
@@ -61,9 +66,7 @@ class RoleForm(Refusable):
     """Another role for a user, and the groups that they manage as a Manager."""
 
     role = forms.ChoiceField(label=_("Role"))
-    manages = GroupsField(
-        label=_("Managed groups"), help_text=_("A Manager sees the users of these groups and of their subgroups.")
-    )
+    manages = ManagedGroupsField()
     quiet = forms.BooleanField(label=_("Do not notify the user about this change"), required=False)
 
     def __init__(self, data: Any = None, *, actor: User, user: User) -> None:

@@ -12,15 +12,18 @@ from notifications.people import invite
 from products.actions import request_bulk_change
 from products.models import Mode
 from products.selection import Selection
-from users.actions import InvalidUser, add_user
-from users.models import Role, User
+from users.actions import InvalidUser, add_user, let_manage
+from users.models import Role, User, UserGroup
 
 
 @transaction.atomic
-def add_person(*, actor: User, products: Iterable[int], invited: bool, now: datetime, **who: Any) -> User:
+def add_person(
+    *, actor: User, products: Iterable[int], invited: bool, now: datetime, manages: Iterable[UserGroup] = (), **who: Any
+) -> User:
     """Add a user (`who` is what `users.actions.add_user` takes) who holds these products, owe the invitation, and return them.
 
-    Raises what `add_user` and `request_bulk_change` raise, and InvalidUser for a Member who is invited to nothing.
+    A Manager manages these groups. Raises what `add_user`, `let_manage` and `request_bulk_change` raise, and InvalidUser for a
+    Member who is invited to nothing.
     """
     products = list(products)
     if invited and not products and who.get("role", Role.MEMBER) == Role.MEMBER:
@@ -28,6 +31,8 @@ def add_person(*, actor: User, products: Iterable[int], invited: bool, now: date
             "invited", _("A Member without products cannot sign in: choose some products, or send no invitation yet.")
         )
     user = add_user(actor=actor, now=now, **who)
+    if user.role == Role.MANAGER:
+        let_manage(actor=actor, user=user, groups=manages)
     if invited:
         invite(actor=actor, user=user, now=now)
     if products:

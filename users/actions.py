@@ -158,7 +158,7 @@ def add_user(
     groups: Iterable[UserGroup] = (),
     now: datetime,
 ) -> User:
-    """Add a user without a password, for whom it is set by the reset email. Raises NotAllowed or InvalidUser."""
+    """Add a user without a password, for whom it is set by the reset email. Raises NotAllowed, InvalidUser or GroupGone."""
     require(actor, Capability.MANAGE_USERS)
     if role != Role.MEMBER and role not in grantable_roles(actor):
         raise NotAllowed(_("You may not give this role."))
@@ -173,9 +173,10 @@ def add_user(
         if User.objects.filter(email=user.email).exists():
             raise InvalidUser("email", _("There is a user with this email already.")) from error
         raise
-    memberships = GroupMembership.objects.bulk_create(GroupMembership(user=user, group=group) for group in groups)
+    in_groups = _kept(groups)
+    GroupMembership.objects.bulk_create(GroupMembership(user=user, group_id=group_id) for group_id in in_groups)
     logger.info("user_added", extra={"user": user.pk, "role": user.role, "actor": actor.pk})
-    after = {"role": role, "language": language, "time_zone": time_zone, "groups": [each.group_id for each in memberships]}
+    after = {"role": role, "language": language, "time_zone": time_zone, "groups": in_groups}
     words = {"email": user.email, "first_name": user.first_name, "last_name": user.last_name}
     record(Action.USER_ADDED, actor=actor, subject=user.pk, after=after, words=words)
     return user

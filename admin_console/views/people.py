@@ -27,17 +27,16 @@ def add_user(request: Request) -> HttpResponse:
     """Add a user; refused, the form again with the sentence beside its cause and all that was filled in."""
     form = AddUserForm(request.POST if request.method == "POST" else None, actor=request.user)
     if request.method == "POST" and form.is_valid():
-        who = {name: form.cleaned_data[name] for name in ("email", "first_name", "last_name", "language", "role", "groups")}
-        invited = form.cleaned_data["invited"]
+        who = {name: form.cleaned_data[name] for name in form.fields if name != "products"}
         try:
-            user = add_person(actor=request.user, products=form.product_ids, invited=invited, now=now(), **who)
-        except InvalidUser as error:
+            user = add_person(actor=request.user, products=form.product_ids, now=now(), **who)
+        except (InvalidUser, GroupGone) as error:
             form.fail(error.field, str(error))
         except (NotAllowed, ChangeRefused) as error:
             form.fail("products" if isinstance(error, ChangeRefused) else "role", str(error))
         else:
             ring()
-            said = _("%(name)s was added and invited.") if invited else _("%(name)s was added.")
+            said = _("%(name)s was added and invited.") if who["invited"] else _("%(name)s was added.")
             messages.success(request, said % {"name": user.name})
             return see_other("user", user.pk)
     return render(request, "users/add_user.html", {"form": form}, status=422 if form.errors else 200)

@@ -13,11 +13,13 @@ from django.utils.timezone import now
 
 from notifications.models import Notification
 from notifications.people import invite
+from products.people import add_person
 from tests.factories import give, held_by, ids, limit, make_group, make_holders, make_user
 from tests.mail import ScriptedServer, smtp_script
 from tests.notifications.test_delivery import deliver
 from users import invitations
-from users.models import Role, User
+from users.actions import delete_group
+from users.models import Action, AdminAction, Role, User
 
 pytestmark = pytest.mark.django_db
 __all__ = ["smtp_script"]
@@ -94,6 +96,55 @@ class TestAddUser:
         assert 'id="id_products_error"' in response.text
         assert not User.objects.filter(last_name="Hopper").exists()
         assert not Notification.objects.exists()
+
+    def test_a_manager_is_added_with_the_groups_they_manage(self, client: Client) -> None:
+        client.force_login(make_user(role=Role.SUPER_ADMIN))
+        sales, web = make_group("Sales"), make_group("Web")
+        assert "Managed groups" in client.get("/users/add/").text
+
+        client.post("/users/add/", filled(role="MANAGER", groups=[web.pk], manages=[sales.pk]))
+        client.post("/users/add/", filled(email="mia@people.example", manages=[sales.pk]))
+
+        grace, mia = (User.objects.get(email=f"{name}@people.example") for name in ("grace", "mia"))
+        assert (list(grace.groups.all()), list(grace.managed_groups.all())) == ([web], [sales])
+        assert AdminAction.objects.get(action=Action.USER_MANAGED_GROUPS_CHANGED, subject_id=grace.pk).after == {
+            "groups": [sales.pk]
+        }
+        assert not mia.managed_groups.exists()  # no Manager
+
+    @pytest.mark.parametrize("groups", [0, 1])
+    def test_a_manager_of_no_group_is_refused_beside_the_groups(self, client: Client, groups: int) -> None:
+        client.force_login(make_user(role=Role.SUPER_ADMIN))
+        for _group in range(groups):
+            make_group()
+
+        response = client.post("/users/add/", filled(role="MANAGER"))
+
+        assert response.status_code == 422
+        assert "Choose at least one user group: a Manager of none sees nobody." in response.text
+        assert 'class="of-managers"' not in response.text  # shown, whatever the browser makes of the role
+        assert not User.objects.filter(last_name="Hopper").exists()
+
+    def test_who_may_not_make_managers_is_offered_no_groups_to_manage(self, client: Client) -> None:
+        sales = make_group("Sales")
+        assert "Managed groups" not in client.get("/users/add/").text
+
+        client.post("/users/add/", filled(manages=[sales.pk]))
+        assert not User.objects.get(last_name="Hopper").managed_groups.exists()
+
+    def test_a_group_that_is_deleted_meanwhile_is_said(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        sales = make_group("Sales")
+
+        def deleted_first(**asked: Any) -> User:
+            delete_group(actor=make_user(role=Role.ADMIN), group=sales)
+            return add_person(**asked)
+
+        monkeypatch.setattr("admin_console.views.people.add_person", deleted_first)
+        response = client.post("/users/add/", filled(groups=[sales.pk]))
+
+        assert response.status_code == 422
+        assert "A user group that you chose was deleted meanwhile." in response.text
+        assert not User.objects.filter(last_name="Hopper").exists()
 
     def test_a_manager_adds_nobody(self, client: Client) -> None:
         client.force_login(make_user(role=Role.MANAGER))
