@@ -3,8 +3,9 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -57,6 +58,9 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+PATIENCE = "10s"  # with a batch that is being applied, which takes a second at most
+LOCK_NOT_AVAILABLE = "55P03"
 
 # Choosing users
 
@@ -364,7 +368,7 @@ def cancel_change(*, actor: User, change_id: int, now: datetime) -> BulkChange:
     unfinished, cancelled = {BulkChange.State.RUNNING, BulkChange.State.PAUSED}, BulkChange.State.CANCELLED
 
     def attempt() -> BulkChange:
-        with transaction.atomic():
+        with _patiently():
             change = _steered(
                 Action.CHANGE_CANCELLED, actor, change_id, unfinished, cancelled, batches=BulkChangeBatch.State.CANCELLED
             )
@@ -390,7 +394,7 @@ def retry_failed(*, actor: User, change_id: int) -> BulkChange:
 
     A cancelled change reaches nobody else and is cancelled again in the end. Raises NotAllowed, NotNow.
     """
-    with transaction.atomic():
+    with _patiently():
         ended = {BulkChange.State.FAILED, BulkChange.State.CANCELLED}
         change = _steered(Action.CHANGE_RETRIED, actor, change_id, ended, BulkChange.State.RUNNING)
         failed = change.batches.filter(state=BulkChangeBatch.State.FAILED)  # each of one user
@@ -401,6 +405,19 @@ def retry_failed(*, actor: User, change_id: int) -> BulkChange:
         change.skipped, change.finished_at = change.skipped - again, None
         change.save(update_fields=["skipped", "finished_at"])
     return change
+
+
+@contextmanager
+def _patiently() -> Iterator[None]:
+    """Steer in one transaction, and wait for a batch no longer than `PATIENCE`: something may hold that up. Raises NotNow."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [PATIENCE])
+            yield
+    except OperationalError as error:
+        if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+            raise
+        raise NotNow(_("A batch is being applied and does not end, for something else holds it up. Try again later.")) from error
 
 
 def _steered(
@@ -416,7 +433,7 @@ def _steered(
 
     Whoever has claimed a batch and not begun it has lost it.
     """
-    with transaction.atomic():
+    with _patiently():
         _refuse_steering(actor, BulkChange.objects.get(pk=change_id), from_states)
         # Batches before their change: the order in which workers take their rows.
         waiting = BulkChangeBatch.objects.filter(change=change_id, state=BulkChangeBatch.State.WAITING)

@@ -50,7 +50,7 @@ def test_cancelled_while_a_batch_is_applied_that_batch_counts_or_does_not(house:
         wait_until(house.waiting_for_locks, 10, "a batch waiting for seats")
         cancelling = Beside(lambda: actions.cancel_change(actor=admin, change_id=made.pk, now=timezone.now()))
         wait_until(lambda: house.waiting_for_locks() >= 2, 10, "the cancelling waiting for the batch")
-    cancelling.join()
+    cancelling.join(30)
 
     assert isinstance(cancelling.outcome, BulkChange), cancelling.outcome
     house.settled(made, state="CANCELLED")
@@ -69,13 +69,15 @@ def test_paused_and_resumed_while_a_batch_is_applied_nothing_surfaces(house: Hou
     made = in_flight(house, admin, house.people(160, "rescue"))
     with held(house, SEATS):
         wait_until(house.waiting_for_locks, 10, "a batch waiting for seats")
-        actions.pause_change(actor=admin, change_id=made.pk)
+        pausing = Beside(lambda: actions.pause_change(actor=admin, change_id=made.pk))
+        wait_until(lambda: house.waiting_for_locks() >= 2, 10, "the pausing waiting for the batch")
         resuming = Beside(lambda: actions.resume_change(actor=admin, change_id=made.pk))
-        wait_until(lambda: house.waiting_for_locks() >= 2 or not resuming.is_alive(), 10, "the resuming waiting or done")
-    resuming.join()
+        resuming.join(30)
+    pausing.join(30)
 
-    assert isinstance(resuming.outcome, BulkChange), resuming.outcome
-    tasks.ring_for(made)
+    assert isinstance(resuming.outcome, actions.NotNow), resuming.outcome  # it is not paused yet
+    assert isinstance(pausing.outcome, BulkChange), pausing.outcome
+    tasks.ring_for(actions.resume_change(actor=admin, change_id=made.pk))
     house.settled(made)
     assert made.changed == 160
 

@@ -199,6 +199,22 @@ def test_a_batch_that_is_being_applied_when_the_change_is_cancelled_counts_as_do
     assert applied[0] in (actions.Step.MORE, actions.Step.OVER)
 
 
+@pytest.mark.parametrize("verb", ["cancel", "pause"])
+def test_who_steers_a_change_does_not_wait_for_ever_for_a_batch_that_is_held_up(
+    committed_db, admin, users, in_batches, monkeypatch, verb
+):
+    monkeypatch.setattr(actions, "PATIENCE", "100ms")
+    made = change(admin, users, "rescue")
+    steer = {"cancel": lambda: cancel(admin, made), "pause": lambda: actions.pause_change(actor=admin, change_id=made.pk)}[verb]
+    with psycopg.connect(committed_db.console) as other:
+        other.execute("SELECT 1 FROM products_bulkchangebatch WHERE change_id = %s FOR UPDATE", [made.pk])
+        with pytest.raises(actions.NotNow, match="Try again later"):
+            steer()
+    made.refresh_from_db()
+    assert (made.state, made.state_by) == (State.RUNNING, None)
+    assert steer().state_by == admin
+
+
 def test_a_batch_that_is_not_begun_when_the_change_is_cancelled_is_lost_as_a_whole(
     committed_db, admin, users, in_batches, superuser_connection
 ):
