@@ -141,16 +141,23 @@ class NotAllowed(Exception):
 
 
 def request_pack(*, actor: User, wanted: HistoryFilter, now: datetime) -> EvidencePack:
-    """Ask for a pack of the rows that the filter finds now, and record it. Raises NotAllowed."""
+    """Ask for a pack of the rows that the filter finds now, and record it; the same rows again while it waits are the same pack.
+
+    Raises NotAllowed.
+    """
     if not can(actor, Capability.EXPORT_EVIDENCE):
         raise NotAllowed
-    last = AccessChange.objects.order_by("-id").values_list("id", flat=True).first() or 0
     asked = wanted.as_dict()
     plain: dict[str, Any] = {
         name: asked.pop(name) for name in ("group", "granted", "revoked", "change", "since", "until", "source") if name in asked
     }
     with transaction.atomic():
-        pack = EvidencePack.objects.create(actor=actor, wanted=wanted.as_dict(), requested_at=now, last_id=last)
+        User.objects.select_for_update(no_key=True).get(pk=actor.pk)  # who clicks twice asks once
+        last = AccessChange.objects.order_by("-id").values_list("id", flat=True).first() or 0
+        same = {"actor": actor, "wanted": wanted.as_dict(), "last_id": last, "state": EvidencePack.State.WAITING}
+        pack, is_new = EvidencePack.objects.get_or_create(**same, defaults={"requested_at": now})
+        if not is_new:
+            return pack
         record(
             Action.EVIDENCE_EXPORTED,
             actor=actor,

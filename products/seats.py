@@ -44,6 +44,8 @@ def set_seats(*, actor: User, product_id: int, seats: int | None) -> Seat:
             numbers = {"used": seat.used, "reserved": seat.reserved}
             written = {name: number_format(number, force_grouping=True) for name, number in numbers.items()}
             raise TooFewSeats(sentence % written, taken=taken)
+        if seats == seat.seats:
+            return seat
         logger.info("seats_set", extra={"actor": actor.pk, "product": product_id, "before": seat.seats, "after": seats})
         before, seat.seats = seat.seats, seats
         seat.save(update_fields=["seats"])

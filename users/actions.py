@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.utils.translation import gettext as _
 
-from users.models import Action, AdminAction, Capability, GroupMembership, Role, User, UserGroup
+from users.models import ERASED_AT, Action, AdminAction, Capability, GroupMembership, Role, User, UserGroup
 from users.moments import zones
 from users.queries import can, grantable_roles
 from users.record import record
@@ -104,7 +104,7 @@ def normal_email(text: str) -> str:
         raise InvalidUser("email", _("An email is needed."))
     if len(email) > 254 or email.find("@") > 64:
         raise InvalidUser("email", _("This email is too long."))
-    if not EMAIL_FORM.fullmatch(email):
+    if not EMAIL_FORM.fullmatch(email) or email.endswith(ERASED_AT):
         raise InvalidUser("email", _("“%(email)s” is not an email.") % {"email": email[:80]})
     return email
 
@@ -190,7 +190,7 @@ def change_role(*, actor: User, user: User, role: str) -> AdminAction | None:
     Raises NotAllowed or LastSuperAdmin.
     """
     require(actor, Capability.CHANGE_ROLES)
-    user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    user = _locked(user)
     if not {user.role, role} <= set(grantable_roles(actor)):
         raise NotAllowed(_("You may not give or take this role."))
     if user.role == role:
@@ -205,9 +205,7 @@ def change_role(*, actor: User, user: User, role: str) -> AdminAction | None:
 def put_in_groups(*, actor: User, user: User, groups: Iterable[UserGroup]) -> None:
     """Let these be the groups that the user is in, and no others. Raises NotAllowed or GroupGone."""
     require(actor, Capability.MANAGE_USERS)
-    user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
-    if user.is_erased:
-        raise NotAllowed(_("This user was erased already."))
+    user = _locked(user)
     wanted = _kept(groups)
     before = sorted(user.memberships.values_list("group_id", flat=True))
     if before == wanted:
@@ -227,7 +225,7 @@ def let_manage(*, actor: User, user: User, groups: Iterable[UserGroup]) -> bool:
     Whoever is no Manager manages none, whatever is given. Raises NotAllowed, GroupGone, or InvalidUser for a Manager of no group.
     """
     require(actor, Capability.CHANGE_ROLES)
-    user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    user = _locked(user)
     wanted = _kept(groups) if user.role == Role.MANAGER else []
     if user.role == Role.MANAGER and not wanted:
         raise InvalidUser("manages", _("Choose at least one user group: a Manager of none sees nobody."))
@@ -332,6 +330,14 @@ def seen(*, user: User, now: datetime) -> None:
             """,
             {"user": user.pk, "now": now, "recently": now - SEEN_AT_MOST_EVERY},
         )
+
+
+def _locked(user: User) -> User:
+    """Return the user as they are now, whom nobody else changes before the transaction ends. Raises NotAllowed once erased."""
+    user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    if user.is_erased:
+        raise NotAllowed(_("This user was erased already."))
+    return user
 
 
 def _kept(groups: Iterable[UserGroup]) -> list[int]:

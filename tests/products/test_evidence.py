@@ -152,6 +152,20 @@ def test_a_pack_tells_what_was_asked_for_and_is_verified_offline(support: User, 
     assert verified(path_of(made(support, person="nobody")))[0] == 0
 
 
+def test_the_same_rows_asked_for_again_while_their_pack_waits_are_the_same_pack(support: User) -> None:
+    def asked(actor: User = support, **wanted: Any) -> int:
+        return evidence.request_pack(actor=actor, wanted=HistoryFilter.from_query(wanted), now=timezone.now()).pk
+
+    first = asked(person="hopper")
+    assert asked(person="hopper") == first
+    assert AdminAction.objects.filter(action=Action.EVIDENCE_EXPORTED).count() == 1
+    others = {asked(), asked(make_user(role=Role.SUPPORT), person="hopper")}
+    give(make_user(), "rescue")
+    others |= {again := asked(person="hopper")}
+    EvidencePack.objects.filter(pk=again).update(state=EvidencePack.State.READY)
+    assert len(others | {first, asked(person="hopper")}) == 5
+
+
 def test_a_pack_whose_maker_died_is_begun_anew_and_given_up_after_some_attempts(support: User) -> None:
     give(make_user("Grace Hopper"), "meeting")
     at = timezone.now()

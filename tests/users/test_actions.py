@@ -83,6 +83,7 @@ def test_a_user_is_added_with_a_tidy_email_and_name() -> None:
         ("email", "a" * 65 + "@x.example"),
         ("email", "a@" + "b" * 250 + ".example"),
         ("email", '"<script>"@x.example'),
+        ("email", f"ghost{ERASED_AT}"),
         ("first_name", "x" * 65),
         ("first_name", "Zo\x00ë"),
         ("last_name", "Ber\u200bg"),
@@ -279,10 +280,16 @@ def test_nothing_is_done_with_a_group_that_was_deleted_meanwhile() -> None:
     assert not AdminAction.objects.exists()
 
 
-def test_whoever_was_erased_is_put_in_no_group() -> None:
-    erased = make_user(email=f"1{ERASED_AT}")
-    with pytest.raises(actions.NotAllowed, match="erased"):
-        actions.put_in_groups(actor=make_user(role=Role.ADMIN), user=erased, groups=[make_group()])
+def test_whoever_was_erased_is_put_in_no_group_and_gets_no_role() -> None:
+    sue, group, erased = make_user(role=Role.SUPER_ADMIN), make_group(), make_user(email=f"1{ERASED_AT}", role=Role.MANAGER)
+    for verb in (
+        lambda: actions.put_in_groups(actor=sue, user=erased, groups=[group]),
+        lambda: actions.change_role(actor=sue, user=erased, role=Role.ADMIN),
+        lambda: actions.let_manage(actor=sue, user=erased, groups=[group]),
+    ):
+        with pytest.raises(actions.NotAllowed, match="erased"):
+            verb()
+    assert not AdminAction.objects.exists()
 
 
 @pytest.mark.parametrize("role", [Role.MEMBER, Role.MANAGER, Role.SUPPORT])

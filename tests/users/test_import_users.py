@@ -132,6 +132,7 @@ def test_an_empty_cell_clears_but_keeps_the_role(people: Any) -> None:
 BAD = [
     ("email,role", "nobody,", "email", "not an email"),
     ("email,role", ",Member", "email", "needed"),
+    ("email,last name", "1@erased.invalid,Back", "email", "“1@erased.invalid” is not an email"),
     ("email", "a" * 250 + "@x.example", "email", "too long"),
     ("email,role", "a@x.example,Emperor", "role", "“Emperor” is not a role"),
     ("email,language", "a@x.example,Klingon", "language", "not one of the languages"),
