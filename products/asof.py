@@ -19,7 +19,6 @@ from products.export import SAFE, as_array, header
 from products.models import AccessChange, Product, ProductAccess
 from products.queries import timeline
 from products.selection import as_sql
-from products.stretches import Kind, stretches
 from users.models import User
 from users.plans import SWEEP, planned
 from users.queries import sees_everybody, visible_to
@@ -109,26 +108,44 @@ class FoundPage:
     next: int | None = None
 
 
-# `mark` is a user's first row after a moment that gave or took the product, and in its last bit whether they held it before.
-FIRST = "min(id * 2 + (%(product)s = ANY(before))::int) FILTER (WHERE at > {})"
-HOLDING = "CASE WHEN touched.{0} IS NULL THEN holding.user_id IS NOT NULL ELSE touched.{0} & 1 = 1 END"
-ASKED = {
-    What.HELD: HOLDING.format("earlier"),
-    What.GAINED: f"NOT {HOLDING.format('earlier')} AND {HOLDING.format('later')}",
-    What.LOST: f"{HOLDING.format('earlier')} AND NOT {HOLDING.format('later')}",
-}
-USERS = """
-WITH touched AS (
-    SELECT user_id, {earlier} AS earlier, {later} AS later FROM products_accesschange
-    WHERE at > %(since)s AND user_id BETWEEN %(first)s AND %(last)s
-        AND (%(product)s = ANY(before)) <> (%(product)s = ANY(after)) {where}
-    GROUP BY user_id
-), holding AS (
-    SELECT user_id FROM products_productaccess WHERE user_id BETWEEN %(first)s AND %(last)s AND %(product)s = ANY(products)
-)
-SELECT user_id FROM touched FULL JOIN holding USING (user_id) WHERE {asked} {scope}
+# Who turned, from holding the product to not holding it or back, after one moment and until another: those with an odd number of
+# rows that moved it, for these move it to and fro. Of a block that lies in between it is noted who turned, one that lies beside
+# needs no look: rows are read only of blocks that a moment cuts, and of what is not noted yet.
+TURNED = """
+SELECT user_id FROM (
+    SELECT part * 65536 + place AS user_id FROM (
+        SELECT part, bit_xor(turned) AS turned FROM products_historyturn JOIN products_historysummary USING (first_id)
+        WHERE turns_known AND first_at > {since} AND last_at <= {until}
+            AND product = %(product)s AND part BETWEEN %(first)s / 65536 AND %(last)s / 65536
+        GROUP BY part
+    ) parts, generate_series(0, 65535, 256) AS start, generate_series(start, start + 255) AS place
+    WHERE bit_count(substring(turned FROM start + 1 FOR 256)) > 0 AND get_bit(turned, place) = 1
+    UNION ALL
+    SELECT user_id FROM unnest((
+        SELECT int8multirange(int8range(0, NULL)) - coalesce(range_agg(int8range(first_id, last_id + 1)), int8multirange())
+        FROM products_historysummary
+        WHERE turns_known AND NOT (first_at <= {since} AND last_at > {since}) AND NOT (first_at <= {until} AND last_at > {until})
+    )) AS unread
+    JOIN products_accesschange ON id >= lower(unread) AND id < coalesce(upper(unread), 9223372036854775807)
+    WHERE at > {since} AND at <= {until} AND (%(product)s = ANY(before)) <> (%(product)s = ANY(after))
+) moves WHERE user_id BETWEEN %(first)s AND %(last)s GROUP BY user_id HAVING count(*) %% 2 = 1
 """
-SCATTERED = 1_000_000  # rows of the history, among which those of a product are not looked for one stretch after the other
+SINCE, UNTIL, ALWAYS = "%(since)s::timestamptz", "%(until)s::timestamptz", "'infinity'::timestamptz"
+# At a moment held it: who holds it now and did not turn since, and who does not and did.
+HOLDING = """
+SELECT user_id FROM products_productaccess WHERE user_id BETWEEN %(first)s AND %(last)s AND %(product)s = ANY(products)
+"""
+HELD = f"""
+WITH later AS ({TURNED.format(since=SINCE, until=ALWAYS)}), holding AS ({HOLDING})
+SELECT user_id FROM later FULL JOIN holding USING (user_id) WHERE (later.user_id IS NULL) <> (holding.user_id IS NULL)
+"""
+BETWEEN = f"""
+WITH turned AS ({TURNED.format(since=SINCE, until=UNTIL)}), later AS ({TURNED.format(since=UNTIL, until=ALWAYS)}),
+    holding AS ({HOLDING})
+SELECT user_id FROM turned LEFT JOIN later USING (user_id) LEFT JOIN holding USING (user_id)
+WHERE (later.user_id IS NULL) {{}} (holding.user_id IS NULL)
+"""
+USERS = {What.HELD: HELD, What.GAINED: BETWEEN.format("<>"), What.LOST: BETWEEN.format("=")}
 RANGES = (4_000, 32_000)  # ids in which a page is looked for at first: few hold few products, so then among all at once
 LONGEST = "30s"  # so long one pass over the whole history may take
 ONE_PASS = {**SWEEP, "work_mem": "128MB"}  # a number for each of a million users, in memory
@@ -207,26 +224,14 @@ def _every_id(question: Question) -> array[int]:
 def _users(question: Question, first: int, last: int) -> tuple[str, Mapping[str, Any]]:
     """Return the users found within a range of ids, as SQL with its parameters."""
     params: dict[str, Any] = {"product": question.product.pk, "since": question.since, "first": first, "last": last}
-    scope = ""
-    if not sees_everybody(question.reader):
-        visible, given = as_sql(visible_to(question.reader).order_by().values("id"))
-        named = {f"visible_{n}": value for n, value in enumerate(given)}
-        scope = f"AND user_id IN ({visible % tuple(f'%({name})s' for name in named)})"
-        params |= named
-    later = "NULL::bigint"
     if question.until is not None:
-        later, params["until"] = FIRST.format("%(until)s"), question.until
-    where = _where_it_moved(question.product) if last == LAST_ID else ""
-    sql = USERS.format(earlier=FIRST.format("%(since)s"), later=later, asked=ASKED[question.what], scope=scope, where=where)
-    return sql, params
-
-
-def _where_it_moved(product: Product) -> str:
-    """Return as SQL the condition to lie where a product was granted or revoked; nothing if that is all over the history."""
-    places = {*stretches(Kind(granted=product.pk)), *stretches(Kind(revoked=product.pk))}
-    if sum(place.last - place.first for place in places) > SCATTERED:
-        return ""
-    return f"AND ({' OR '.join(f'id BETWEEN {place.first} AND {place.last}' for place in places) or 'false'})"
+        params["until"] = question.until
+    if sees_everybody(question.reader):
+        return USERS[question.what], params
+    visible, given = as_sql(visible_to(question.reader).order_by().values("id"))
+    named = {f"visible_{n}": value for n, value in enumerate(given)}
+    scope = visible % tuple(f"%({name})s" for name in named)
+    return f"{USERS[question.what]} AND user_id IN ({scope})", params | named
 
 
 def _rows(question: Question, user_ids: Sequence[int]) -> dict[int, AccessChange]:

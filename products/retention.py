@@ -15,6 +15,12 @@ from users.models import Action, AdminAction
 OWNER = "owner"
 NAME = re.compile(r"products_accesschange_(\d{4})_(\d{2})")
 
+# Of blocks that began by then it is noted anew who turned, of the rows that are left.
+FORGET_TURNS = """
+WITH begun AS (UPDATE products_historysummary SET turns_known = false WHERE first_at < %s RETURNING first_id)
+DELETE FROM products_historyturn WHERE first_id IN (SELECT first_id FROM begun)
+"""
+
 
 class NotSealed(Exception):
     """A month has rows that are not sealed yet: nobody could tell any more what they were."""
@@ -48,6 +54,7 @@ def drop_before(before: datetime) -> Iterator[dict[str, Any]]:
 def _drop(name: str, starts: datetime, ends: datetime) -> dict[str, Any]:
     with transaction.atomic(using=OWNER), connections[OWNER].cursor() as cursor:
         cursor.execute("SET LOCAL lock_timeout = '5s'")
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('products_summarise'))")  # nobody notes what is dropped meanwhile
         cursor.execute(f"LOCK TABLE {name} IN SHARE MODE")
         cursor.execute(
             f"SELECT count(*), coalesce(range_agg(int8range(id, id + 1)), '{{}}')::text, coalesce(max(id), 0) "
@@ -60,4 +67,5 @@ def _drop(name: str, starts: datetime, ends: datetime) -> dict[str, Any]:
         AdminAction.objects.using(OWNER).create(action=Action.HISTORY_DROPPED, after=dropped)
         cursor.execute(f"ALTER TABLE products_accesschange DETACH PARTITION {name}")
         cursor.execute(f"DROP TABLE {name}")
+        cursor.execute(FORGET_TURNS, [ends])
     return dropped

@@ -1,7 +1,7 @@
 """Where in a long entitlement history rows of a kind can be: in stretches of ids, for no index says who did it or what it was.
 
 Sealed blocks are summarised (`products_summarise`, migration 0009), and those that hold nothing of the kind are passed over. What
-is not summarised yet is looked at row by row.
+is not summarised yet is looked at row by row. For products.asof it is noted who turned in them (`products_note_turns`, 0016).
 """
 
 from collections.abc import Iterable, Iterator
@@ -38,10 +38,12 @@ class Stretch:
 
 
 def summarise(*, most: int = BLOCKS) -> int:
-    """Summarise sealed blocks that are not yet, and return how many; at any time, by anybody."""
+    """Summarise sealed blocks that are not yet, note who turned in them, and return how many; at any time, by anybody."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT products_summarise(%s)", [most])
-        return int(cursor.fetchone()[0])
+        summarised = int(cursor.fetchone()[0])
+        cursor.execute("SELECT products_note_turns(%s)", [most])
+        return max(summarised, int(cursor.fetchone()[0]))
 
 
 SUMMARISED = """

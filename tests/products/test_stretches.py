@@ -1,16 +1,21 @@
 """Where in a long history rows of a kind can be: sealed blocks that hold none are passed over, and no row is ever missed."""
 
+from datetime import timedelta
+
 import psycopg
 import pytest
 from django.db import ProgrammingError, connection
 from django.test import Client
+from django.utils import timezone
 
+from products.asof import Question, What, count, held_at
 from products.models import AccessChange, Source
+from products.retention import drop_before
 from products.sealing import seal
 from products.stretches import Kind, stretches, summarise
 from tests.database import Database
-from tests.factories import change, give, ids, make_holders, make_user
-from users.models import Role
+from tests.factories import change, give, ids, make_holders, make_user, product
+from users.models import Role, User
 
 HISTORY = "/admin/products/accesschange/"
 
@@ -104,3 +109,63 @@ def test_a_row_that_is_committed_late_is_not_passed_over(committed_db: Database)
 
     row = AccessChange.objects.get(user=user)
     assert any(each.first <= row.pk <= each.last for each in stretches(Kind(granted=rescue)))
+
+
+def test_who_turned_is_noted_of_blocks_summarised_before_too_and_newest_first(committed_db: Database) -> None:
+    for code in ("meeting", "rescue"):
+        give(make_user(), code)
+        sealed()
+    with psycopg.connect(committed_db.owner) as owner:  # as they were before there was anything to note
+        owner.execute("DELETE FROM products_historyturn")
+        owner.execute("UPDATE products_historysummary SET turns_known = false")
+
+    summarise(most=1)
+    assert noted() == ids("rescue")
+    assert summarise() == 1
+    assert noted() == ids("meeting", "rescue")
+    assert summarise() == 0
+
+
+def noted() -> list[int]:
+    """Return of which products it is noted who turned."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT DISTINCT product FROM products_historyturn ORDER BY product")
+        return [product for (product,) in cursor]
+
+
+def test_who_turned_in_a_month_that_was_dropped_is_forgotten_with_it(committed_db: Database) -> None:
+    grace = give(give(make_user(), "meeting"))
+    start = timezone.now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    later = (start + timedelta(days=32)).replace(day=2)
+    with psycopg.connect(committed_db.superuser) as superuser:
+        superuser.execute("ALTER TABLE products_accesschange DISABLE TRIGGER USER")
+        superuser.execute(
+            "UPDATE products_accesschange SET at = %s WHERE id = (SELECT max(id) FROM products_accesschange)", [later]
+        )
+    sealed()
+    question = Question(product=product("meeting"), reader=User(role=Role.SUPPORT), since=start)
+    assert count(question) == 0
+
+    assert len(list(drop_before(later.replace(day=1)))) >= 1
+
+    assert AccessChange.objects.count() == 1  # the one that took it from her, who held it before as far as it tells
+    for _made in range(2):
+        assert held_at(grace, start) == ids("meeting")
+        assert count(question) == 1
+        sealed()
+
+
+def test_who_turned_is_told_without_a_look_at_the_rows_of_a_block_between_the_moments(committed_db: Database) -> None:
+    grace, since = make_user(), timezone.now()
+    give(grace, "meeting")
+    between = timezone.now()
+    give(make_user(), "meeting")
+    until = AccessChange.objects.get(pk=sealed()).at
+    asked = {"product": product("meeting"), "reader": User(role=Role.SUPPORT), "what": What.GAINED, "until": until}
+    assert (count(Question(since=since, **asked)), count(Question(since=between, **asked))) == (2, 1)
+
+    with psycopg.connect(committed_db.superuser) as superuser:
+        superuser.execute("ALTER TABLE products_accesschange DISABLE TRIGGER USER")
+        superuser.execute("DELETE FROM products_accesschange")
+
+    assert (count(Question(since=since, **asked)), count(Question(since=between, **asked))) == (2, 0)  # the other cuts the block
