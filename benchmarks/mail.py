@@ -105,8 +105,8 @@ def _contents(number: int) -> Sequence[emails.Letter]:
 
 def _by_django(port: int, letters: Sequence[emails.Letter]) -> float:
     """Return how many messages per second Django sends over one connection, with text and HTML rendered beforehand."""
-    parsed = [(letter, message_from_bytes(letter.content, policy=policy.default)) for letter in letters]
-    texts = [(letter, *(p.get_content() for p in m.iter_parts())) for letter, m in parsed]
+    parsed = [message_from_bytes(letter.content.replace(b"\r\n..", b"\r\n."), policy=policy.default) for letter in letters]
+    texts = [(letter, *(p.get_content() for p in m.iter_parts())) for letter, m in zip(letters, parsed, strict=True)]
     messages = [
         EmailMultiAlternatives(letter.subject, text, settings.DEFAULT_FROM_EMAIL, [letter.to], alternatives=[(html, "text/html")])
         for letter, text, html in texts

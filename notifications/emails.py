@@ -84,7 +84,7 @@ class Letter(NamedTuple):
     language: str
     subject: str
     message_id: str
-    content: bytes
+    content: bytes  # as it travels (notifications/mime.py)
     version: int = 0  # of its words: the id of a Wording, 0 for the console's own
 
 

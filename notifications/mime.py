@@ -1,6 +1,7 @@
 """Emails as bytes: a message encoded once with gaps in it, and what goes into the gaps.
 
 A gap lies between soft line breaks of the quoted-printable encoding, so whatever is put in neither breaks nor joins a line.
+Encoded means as it travels: a line that begins with a dot gets another one (RFC 5321, 4.5.2), once for all who are sent it.
 """
 
 import binascii
@@ -104,4 +105,5 @@ def _content(pieces: Pieces, *, in_html: bool) -> list[bytes | Gap]:
 
 
 def _quoted_printable(text: str) -> bytes:
-    return binascii.b2a_qp(text.encode()).replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    encoded = b"\n" + binascii.b2a_qp(text.encode()).replace(b"\r\n", b"\n")
+    return encoded.replace(b"\n.", b"\n..").replace(b"\n", b"\r\n")[2:]

@@ -100,16 +100,23 @@ class Notification(models.Model):
 
 
 class Claim(models.Model):
-    """A batch of emails that a sender has, there until it has settled their fates; a dead sender's is taken over.
+    """That a sender has a batch of emails, there until it has settled their fates; a dead sender's is taken over.
 
     Everything the sender has to note between two emails is one number, `sending`: the one it is handing over. By then each
-    email before it in `ids` was accepted, unless its row already says otherwise.
+    email before it in the batch was accepted, unless its row already says otherwise. So this row is written once for each
+    email, and holds nothing else that is long.
     """
 
     place = models.PositiveSmallIntegerField()  # the sender's: its session holds the lock of this number as long as it lives
     ends_at = models.DateTimeField()  # the lease, for a sender that lives and does nothing
-    ids = ArrayField(models.BigIntegerField())  # in the order of sending
     sending = models.BigIntegerField(null=True)
+
+
+class ClaimedEmails(models.Model):
+    """The emails of a claim. Gone with it."""
+
+    claim = models.OneToOneField(Claim, on_delete=models.DB_CASCADE, primary_key=True, related_name="emails")
+    ids = ArrayField(models.BigIntegerField())  # in the order of sending
     letters = models.JSONField(null=True)  # by id: its address, language, subject, Message-ID and version
 
 

@@ -22,7 +22,7 @@ from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn
 
 from notifications.emails import KINDS, Letter
-from notifications.models import Claim, Notification, State
+from notifications.models import Claim, ClaimedEmails, Notification, State
 
 LEASE = timedelta(seconds=60)  # longer than a task may run
 PATIENCE = 15.0  # seconds for which a sender waits for a database that went away
@@ -61,7 +61,7 @@ class Batch:
         self._letters = letters
         self._record()
         described = {str(number): _description(letter) for number, letter in letters.items()}
-        Claim.objects.filter(id=self.claim).update(letters=described)
+        ClaimedEmails.objects.filter(claim=self.claim).update(letters=described)
         with connection.cursor() as cursor:
             # Until the batch is settled no commit waits for the disk: the end of any process of ours loses nothing by that.
             cursor.execute("SET synchronous_commit = off")
@@ -170,14 +170,12 @@ def take_over() -> None:
     or ends UNKNOWN when that happened before.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        # In one statement the claims, as their senders left them; in the next what they tell of the emails.
-        cursor.execute(
-            "DELETE FROM notifications_claim WHERE ends_at <= statement_timestamp() "
-            "OR pg_try_advisory_xact_lock(hashtext('notifications_sender'), place) RETURNING ids, sending, letters, ends_at"
-        )
-        for ids, sending, letters, lease in cursor.fetchall():
+        # In one statement the claims, which their senders change no more from then on; in the next what they tell of the emails.
+        cursor.execute(_ABANDONED)
+        for claim, ids, sending, letters, lease in cursor.fetchall():
             cursor.execute(_TAKE_OVER, {"ids": ids, "sending": sending, "letters": letters, "lease": lease})
             share_fate(set(ids))
+            cursor.execute("DELETE FROM notifications_claim WHERE id = %s", [claim])
 
 
 @contextlib.contextmanager
@@ -274,9 +272,11 @@ WITH taken AS (
         ) due LIMIT %(limit)s
     )) RETURNING n.*
 ), claim AS (
-    INSERT INTO notifications_claim (place, ends_at, ids)
-    SELECT %(place)s, statement_timestamp() + %(lease)s, array_agg(id ORDER BY lane, id) FROM taken HAVING count(*) > 0
-    RETURNING id
+    INSERT INTO notifications_claim (place, ends_at)
+    SELECT %(place)s, statement_timestamp() + %(lease)s WHERE EXISTS (SELECT FROM taken) RETURNING id
+), emails AS (
+    INSERT INTO notifications_claimedemails (claim_id, ids)
+    SELECT claim.id, array_agg(taken.id ORDER BY lane, taken.id) FROM taken, claim GROUP BY claim.id
 )
 SELECT taken.*, claim.id AS claim_id FROM taken, claim ORDER BY lane, id
 """
@@ -316,6 +316,12 @@ FROM json_to_recordset(%(fates)s) f (
     to_address text, language text, subject text, message_id text, version int
 )
 WHERE n.id = f.id AND n.state = 'CLAIMED' AND n.not_before = %(lease)s
+"""
+_ABANDONED = """
+SELECT claim.id, emails.ids, claim.sending, emails.letters, claim.ends_at
+FROM notifications_claim claim JOIN notifications_claimedemails emails ON emails.claim_id = claim.id
+WHERE claim.ends_at <= statement_timestamp() OR pg_try_advisory_xact_lock(hashtext('notifications_sender'), claim.place)
+FOR UPDATE
 """
 # A sender that ended before it had anything to send may have ended by what it claimed: that counts as an attempt.
 _TAKE_OVER = """

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache, lru_cache
 
 from django.template.loader import render_to_string
 from django.utils.formats import date_format
@@ -11,7 +12,7 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
-from notifications.placeholders import Value, one_line
+from notifications.placeholders import Pieces, Value, cut, one_line, written
 
 
 def joined(names: Sequence[str]) -> str:
@@ -59,11 +60,9 @@ def listing(title: str | Promise, items: Sequence[str], *, sign: str = "•", to
     """Return a titled list; nothing when it is empty. In text its sign is ASCII."""
     if not items:
         return Value("", "")
-    items = [one_line(item) for item in items]
-    dash = {"•": "*", "−": "-"}.get(sign, sign)
-    text = "\n".join([str(title), *(f"  {dash} {item}" for item in items)])
-    look = {"title": title, "items": items, "sign": sign, "tone": tone, "colour": colour}
-    return Value(text, render_to_string("emails/listing.html", look))
+    rows = [_row(item, sign, tone, colour) for item in items]
+    listed = {"title": Value.plain(title), "rows": Value("\n".join(row.text for row in rows), "".join(row.html for row in rows))}
+    return Value(f"{listed['title'].text}\n{listed['rows'].text}", _around_rows().filled(listed, as_html=True))
 
 
 def note(sentence: str | Promise) -> Value:
@@ -79,6 +78,18 @@ def together(*values: Value) -> Value:
 def link(address: str, label: str | Promise) -> Value:
     """Return a button that leads to an address of ours, and the address itself."""
     return Value(address, render_to_string("emails/link.html", {"address": address, "label": label}))
+
+
+@lru_cache(maxsize=1_000)  # a list of what many hold is told to millions; its template is not rendered for each
+def _row(item: str, sign: str, tone: str, colour: str) -> Value:
+    item, dash = one_line(item), {"•": "*", "−": "-"}.get(sign, sign)
+    look = {"item": item, "sign": sign, "tone": tone, "colour": colour}
+    return Value(f"  {dash} {item}", render_to_string("emails/listing_row.html", look))
+
+
+@cache
+def _around_rows() -> Pieces:
+    return cut(render_to_string("emails/listing.html", {"title": written("title"), "rows": written("rows")}))
 
 
 def sentences(*lines: str) -> Value:

@@ -104,7 +104,7 @@ class Conversation:
 
         Raises ServerUnavailableError or ConnectionLostError.
         """
-        content = _dotted(letter.content) + b".\r\n"
+        content = letter.content + (b".\r\n" if letter.content.endswith(b"\r\n") else b"\r\n.\r\n")
         ahead = following if self._pipelining else None
         data = memoryview(content + (b"".join(_envelope(ahead)) if ahead else b""))
         written = 0
@@ -205,9 +205,3 @@ def _answer(reply: bytes, about_address: bool) -> Answer:
 def _words(words: bytes | str) -> str:
     text = words if isinstance(words, str) else words.decode("utf-8", "replace")
     return " ".join(text.replace("\x00", "").split())[:500]
-
-
-def _dotted(content: bytes) -> bytes:
-    """Return the content as it travels: a line that begins with a dot gets another one."""
-    content = content.replace(b"\r\n.", b"\r\n..")
-    return content if content.endswith(b"\r\n") else content + b"\r\n"

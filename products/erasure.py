@@ -97,9 +97,9 @@ def _forget_emails(user: User, called: Naming) -> None:
     SinkMessage.objects.filter(Q(recipients__contains=[user.email]) | Q(pk__in=naming)).delete()
 
 
-# A sender notes in its claim what it sends to whom. It takes its claim before its emails, and so do we.
+# A sender notes with its claim what it sends to whom. It takes that before its emails, and so do we.
 CLAIMS = """
-UPDATE notifications_claim SET letters = letters - theirs
+UPDATE notifications_claimedemails SET letters = letters - theirs
 FROM (SELECT array_agg(id::text) AS theirs FROM notifications_notification WHERE user_id = %(user)s) emails
 WHERE jsonb_exists_any(letters, theirs)
 """

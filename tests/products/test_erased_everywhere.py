@@ -19,7 +19,17 @@ from django.test import Client
 from notifications import customising
 from notifications.actions import queue_message
 from notifications.emails import KINDS
-from notifications.models import Claim, MailIdentity, MailServer, Notification, ReplyTo, SinkMessage, Suppression, Wording
+from notifications.models import (
+    Claim,
+    ClaimedEmails,
+    MailIdentity,
+    MailServer,
+    Notification,
+    ReplyTo,
+    SinkMessage,
+    Suppression,
+    Wording,
+)
 from products import actions, checkpoints, evidence
 from products.erasure import erase_user
 from products.evidence import HistoryFilter
@@ -48,7 +58,7 @@ NAMING = {
     "account_emailaddress.email",
     "django_admin_log.change_message", "django_admin_log.object_repr",
     "django_session.session_data",
-    "notifications_claim.letters",
+    "notifications_claimedemails.letters",
     "notifications_mailidentity.reply_address", "notifications_mailidentity.sender_address",
     "notifications_mailidentity.sender_name",
     "notifications_mailserver.last_words",
@@ -143,7 +153,8 @@ def name_her_in_emails(ada: User, zoe: User) -> None:
     hers = Notification.objects.filter(user=zoe)
     hers.update(to_address=EMAIL, subject=f"Hello {NAME}", last_words=f"550 <{EMAIL}> unknown")
     letters = {str(each.pk): {"to_address": EMAIL, "subject": NAME} for each in hers}
-    Claim.objects.create(place=1, ends_at=NOW, ids=[each.pk for each in hers], letters=letters)
+    claim = Claim.objects.create(place=1, ends_at=NOW)
+    ClaimedEmails.objects.create(claim=claim, ids=[each.pk for each in hers], letters=letters)
     Suppression.objects.create(address=EMAIL, reason=f"no {EMAIL}", source="REFUSED", failed_at=NOW)
     Suppression.objects.create(address="o@tests.example", reason=f"ask {EMAIL}", source="REFUSED", failed_at=NOW)
     MailServer.objects.update_or_create(id=1, defaults={"last_words": f"452 <{EMAIL}> later"})
