@@ -21,6 +21,7 @@ import psycopg
 import pytest
 from pytest_django import DjangoDbBlocker
 
+from admin_console.embedded import sockets_folder
 from tests.database import Cluster, Database, remove_cluster, started_cluster, use
 from tests.processes import Broker, Worker
 
@@ -34,8 +35,11 @@ def pytest_configure(config: pytest.Config) -> None:
     for folder in HOME.parent.glob("admin-console-test-[0-9]*"):
         number = folder.name.rpartition("-")[2]
         if number.isdigit() and not Path(f"/proc/{number}").exists():
+            for console in folder.glob("admin console *"):
+                shutil.rmtree(sockets_folder(console), ignore_errors=True)
             shutil.rmtree(folder, ignore_errors=True)
     (HOME / "static").mkdir(parents=True)
+    HOME.chmod(0o711)  # Servers may run under another account, whose folders are in it.
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

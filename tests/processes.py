@@ -5,13 +5,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 import redis
 
@@ -131,6 +132,14 @@ class Broker:
             return False
 
 
+def console_home(of: str) -> Path:
+    """Make the folder of a console's state, whose path has spaces in it; what a killed run leaves of it, the next run removes."""
+    # Not pytest's folder: PostgreSQL's account may not enter it when we are root.
+    home = Path(tempfile.mkdtemp(prefix=f"admin console {of} ", dir=os.environ["TEST_HOME"]))
+    home.chmod(0o755)
+    return home
+
+
 def free_port() -> str:
     """Return a port on which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -143,7 +152,7 @@ class Console:
     def __init__(self, home: Path, *, before: Sequence[str] = (), **more: str) -> None:
         """`before` are the first words of its command; `more` is for its environment."""
         self.home, self.port, self._before = home, free_port(), before
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self.environment = inherited | {
             "ADMIN_CONSOLE_HOME": str(home),
@@ -161,16 +170,15 @@ class Console:
 
     def start(self) -> None:
         """Start it and return when it is ready."""
-        with self._out.open("w") as out:
+        with self._out.open("wb") as out:
             self.process = started = self.run(out)
         wait_until(lambda: "Ctrl-C stops it" in self.told or started.poll() is not None, 120, "the start of the console")
         assert "Ctrl-C stops it" in self.told, self.told
 
-    def run(self, out: object, **more: str) -> subprocess.Popen[str]:
-        """Start its command, without waiting for anything."""
+    def run(self, out: IO[bytes] | int, **more: str) -> subprocess.Popen[bytes]:
+        """Start its command, without waiting for anything; it ends in good order when this process is killed."""
         command = [*self._before, sys.executable, str(ROOT / "manage.py"), "run_console"]
-        environment = self.environment | more
-        return subprocess.Popen(command, env=environment, cwd=self.home, stdout=out, stderr=subprocess.STDOUT, text=True)  # type: ignore[call-overload]
+        return spawn(command, output=out, environment=self.environment | more, folder=self.home)
 
     def end(self, how: signal.Signals) -> int:
         """Send the launcher a signal and return its exit code."""

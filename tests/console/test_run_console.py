@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,16 +19,14 @@ from django.core.exceptions import ImproperlyConfigured
 
 from admin_console.embedded import StartError, private_folder, sockets_folder
 from admin_console.launcher import Launcher, check_port_is_free
-from tests.processes import Console, free_port, wait_until
+from tests.processes import Console, console_home, free_port, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    # Not pytest's folder: PostgreSQL's account may not enter it when we are root.
-    folder = Path(tempfile.mkdtemp(prefix="admin console "))
-    folder.chmod(0o755)
+    folder = console_home("started")
     yield folder
     shutil.rmtree(folder)
     shutil.rmtree(sockets_folder(folder), ignore_errors=True)
@@ -66,7 +63,7 @@ def test_a_second_copy_is_refused(console: Console) -> None:
     assert console.process
     second = console.run(subprocess.PIPE, PORT=free_port())
 
-    assert second.communicate(timeout=30)[0] == (
+    assert second.communicate(timeout=30)[0].decode() == (
         f"Cannot start: the console of {console.home} already runs (process {console.process.pid}).\n"
     )
     assert second.returncode == 1
@@ -171,7 +168,7 @@ def test_a_refused_start_removes_no_folder_that_it_found(home: Path) -> None:
     try:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
-            told = Console(second).run(subprocess.PIPE, PORT=str(port)).communicate(timeout=30)[0]
+            told = Console(second).run(subprocess.PIPE, PORT=str(port)).communicate(timeout=30)[0].decode()
         assert told.startswith(f"Cannot start: PORT={port} is not free")
         assert found.exists()
     finally:

@@ -31,7 +31,7 @@ from products.selection import Selection
 from tests import factories
 from tests.database import Database
 from tests.faults.invariants import Witness, assert_invariants
-from tests.processes import Console, free_port, wait_until
+from tests.processes import Console, console_home, free_port, wait_until
 from users.models import User
 
 LONG = os.environ.get("FAULTS") == "long"
@@ -54,9 +54,7 @@ class House:
     """A console started by its one command, with an organisation of the test's making. A context manager."""
 
     def __init__(self) -> None:
-        # Not pytest's folder: PostgreSQL's account may not enter it when we are root.
-        home = Path(tempfile.mkdtemp(prefix="admin console faults "))
-        home.chmod(0o755)
+        home = console_home("faults")
         sockets = sockets_folder(home)
         # Nobody listens at that port, so emails stay owed: they are not what is looked at here, and sending them takes its time.
         mail = {"EMAIL_HOST": "127.0.0.1", "EMAIL_PORT": free_port()}
