@@ -255,7 +255,7 @@ palette?.addEventListener("keydown", (event) => {
   const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
   const shown = document.getElementById("found-anything").dataset.text === text.value.trim().replace(/\s+/g, " ");
   if (by) choose(found.at((found.indexOf(chosen()) + by) % found.length));
-  else if (event.key === "Enter" && shown) chosen()?.click(); // else the form asks for the page
+  else if (event.key === "Enter" && shown) (chosen() ?? found[0])?.click(); // else the form asks for the page
   else return;
   event.preventDefault();
 });
