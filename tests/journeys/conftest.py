@@ -4,16 +4,16 @@ import os
 import re
 import shutil
 import signal
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from django.contrib.auth.hashers import Argon2PasswordHasher
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, WebError, expect
 
 from admin_console.embedded import sockets_folder
 from tests import processes
@@ -66,8 +66,7 @@ class Console:
 @pytest.fixture(scope="session")
 def console() -> Iterator[Console]:
     """Start a console of 300 invented people, in which more than 40 make a large change; stop it as Ctrl-C does."""
-    home = Path(tempfile.mkdtemp(prefix="admin console journeys "))
-    home.chmod(0o755)
+    home = processes.console_home("journeys")
     sizes = {"DEMO_USERS": "300", "BULK_AT_ONCE": "40", "BULK_BATCH_SIZE": "40"}
     running = processes.Console(home, ADMIN_EMAIL=ADMIN, ADMIN_PASSWORD=PASSWORD, STYLEGUIDE="yes", **sizes)
     database = psycopg.conninfo.make_conninfo(host=str(sockets_folder(home)), dbname="console", user="console")
@@ -102,10 +101,19 @@ def browser_context_args(console: Console) -> dict[str, Any]:
     return {"base_url": console.url, "locale": "en-GB", "viewport": {"width": 1440, "height": 900}}
 
 
+@pytest.fixture(scope="session")
+def one_context(browser: Browser, browser_context_args: dict[str, Any]) -> Iterator[BrowserContext]:
+    """Return what all journeys share: what was fetched is kept, as in the browser of somebody who works here."""
+    context = browser.new_context(**browser_context_args)
+    yield context
+    context.close()
+
+
 @pytest.fixture
-def context(context: BrowserContext) -> Iterator[BrowserContext]:
-    """Fail when a page of the journey complains in the browser's console, as for a breach of the security policy."""
-    complaints: list[str] = []
+def context(one_context: BrowserContext) -> Iterator[BrowserContext]:
+    """Forget who was signed in. Fail when a page of the journey complains in the browser's console, as of the security policy."""
+    context, complaints = one_context, list[str]()
+    context.clear_cookies()
 
     def listen(message: ConsoleMessage) -> None:
         # A refused form is answered with 4xx, which Chromium and htmx report; leaving a page ends what it was asking for.
@@ -113,9 +121,16 @@ def context(context: BrowserContext) -> Iterator[BrowserContext]:
         if message.type in ("error", "warning") and not re.search(harmless, message.text):
             complaints.append(f"{message.type}: {message.text}")
 
+    def fail(error: WebError) -> None:
+        complaints.append(str(error.error))
+
     context.on("console", listen)
-    context.on("weberror", lambda error: complaints.append(str(error.error)))
+    context.on("weberror", fail)
     yield context
+    for page in context.pages:
+        page.close()
+    context.remove_listener("console", listen)
+    context.remove_listener("weberror", fail)
     assert complaints == []
 
 
@@ -130,18 +145,29 @@ def sign_in(page: Page, email: str = ADMIN) -> Page:
 
 
 @pytest.fixture(scope="session")
-def signed_in(browser: Browser, browser_context_args: dict[str, Any]) -> Any:
-    """Let the first Super admin sign in by the form, once for all journeys; return the cookies."""
-    context = browser.new_context(**browser_context_args)
-    sign_in(context.new_page())
-    cookies = context.cookies()
-    context.close()
+def cookies_of(browser: Browser, browser_context_args: dict[str, Any]) -> Callable[[str], Any]:
+    """Return what gives the cookies of somebody by their email, who signs in by the form once for all journeys."""
+
+    @cache
+    def cookies(email: str) -> Any:
+        context = browser.new_context(**browser_context_args)
+        sign_in(context.new_page(), email)
+        found = context.cookies()
+        context.close()
+        return found
+
     return cookies
 
 
 @pytest.fixture
-def admin(page: Page, signed_in: Any) -> Page:
-    """Return a page on which the first Super admin has signed in."""
-    page.context.add_cookies(signed_in)
-    page.goto("/")
+def admin(page: Page, cookies_of: Callable[[str], Any]) -> Page:
+    """Return an empty page of a browser in which the first Super admin has signed in."""
+    page.context.add_cookies(cookies_of(ADMIN))
+    return page
+
+
+@pytest.fixture
+def support(page: Page, cookies_of: Callable[[str], Any]) -> Page:
+    """Return an empty page of a browser in which the support person has signed in."""
+    page.context.add_cookies(cookies_of(SUPPORT))
     return page

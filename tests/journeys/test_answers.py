@@ -4,23 +4,15 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.journeys.conftest import SUPPORT, THEMES, Console, sign_in
-from tests.journeys.test_main_job import violations
-from tests.journeys.test_reach import too_wide
-
-
-@pytest.fixture
-def support(page: Page) -> Page:
-    """Return a page on which the support person has signed in."""
-    return sign_in(page, SUPPORT)
-
+from tests.journeys.conftest import ADMIN, Console
 
 UNTOUCHED = """
 SELECT u.id, u.first_name || ' ' || u.last_name FROM users_user u JOIN products_productaccess a ON a.user_id = u.id
@@ -29,11 +21,12 @@ WHERE u.role = 'MEMBER' AND u.last_name <> '' AND a.products = '{}' ORDER BY u.i
 
 
 @pytest.fixture(scope="module")
-def somebody(browser: Browser, console: Console) -> tuple[int, str, int, datetime]:
+def somebody(browser: Browser, console: Console, cookies_of: Callable[[str], Any]) -> tuple[int, str, int, datetime]:
     """Let an admin give somebody a product on their page; return their number, their name, which change it was, and when."""
     ((user_id, name),) = console.rows(UNTOUCHED)
     context = browser.new_context(base_url=console.url)
-    page = sign_in(context.new_page())
+    context.add_cookies(cookies_of(ADMIN))
+    page = context.new_page()
     page.goto(f"/users/{user_id}/products/")
     page.get_by_role("checkbox", name="GoTo Meeting").check()
     page.get_by_label("Reason").fill("She starts on Monday")
@@ -81,28 +74,6 @@ def test_support_sees_who_held_a_product(support: Page, console: Console):
     expect(support.locator("#as-of-count")).to_have_text(f"{used:,}" if used < 10_000 else str(used))
     support.get_by_role("link", name="Next page").click()
     expect(support.get_by_role("link", name="First page")).to_be_visible()
-
-
-@pytest.mark.parametrize("theme", THEMES)
-def test_the_answers_are_read_on_a_phone(support: Page, somebody: tuple[int, str, int, datetime], console: Console, theme: str):
-    user_id, _name, _change_id, at = somebody
-    ((product_id,),) = console.rows("SELECT id FROM products_product WHERE name = 'GoTo Meeting'")
-    moment = f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S}"
-    between = f"at=2020-01-01T00:00&until={datetime.now(UTC):%Y-%m-%dT%H:%M:%S}&zone=UTC"
-    pages = [
-        *(f"/users/{user_id}/as-of/?{query}" for query in (f"at={moment}&zone=UTC", between, "at=2999-01-01T00:00")),
-        *(f"/products/{product_id}/as-of/?{query}" for query in (f"{between}&what=lost", f"{between}&what=gained&after=200")),
-        "/evidence/",
-    ]
-    support.emulate_media(color_scheme=theme)
-    support.set_viewport_size({"width": 390, "height": 844})
-
-    found = {}
-    for page in pages:
-        support.goto(page)
-        found[page] = too_wide(support, 390) + violations(Axe().run(support).response)
-
-    assert {page: problems for page, problems in found.items() if problems} == {}
 
 
 def test_support_makes_a_pack_that_an_auditor_verifies_offline(

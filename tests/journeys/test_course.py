@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
 from tests.journeys.conftest import THEMES, Console
-from tests.journeys.test_main_job import violations, violations_in
+from tests.journeys.looking import violations
 
 
 @pytest.fixture
@@ -74,7 +73,7 @@ def test_a_long_change_is_watched_paused_resumed_cancelled_and_undone(admin: Pag
     expect(admin.locator("#strip")).not_to_contain_text(admin.title().partition("#")[2].partition(" ")[0])
     expect(admin.locator(".change-progress")).to_contain_text("Removed")
     for theme in THEMES:
-        assert violations_in(admin, theme) == []
+        assert violations(admin, theme) == []
 
     admin.get_by_role("button", name="Pause").click()
     expect(admin.locator(".change-state")).to_contain_text("paused it.")
@@ -139,27 +138,3 @@ def test_a_change_is_steered_without_javascript(browser, console: Console, jam: 
     page.get_by_role("button", name="Undo the change").click()
     expect(page.get_by_role("heading", name=re.compile(r"Undo #\d+"))).to_be_visible()
     context.close()
-
-
-@pytest.mark.parametrize("theme", THEMES)
-def test_the_pages_of_changes_and_products_are_accessible(admin: Page, console: Console, theme: str):
-    admin.emulate_media(color_scheme=theme)
-    (change_id,) = console.rows("SELECT max(id) FROM products_bulkchange WHERE changed > 0 AND state <> 'RUNNING'")[0]
-    found = {}
-    for path in ("/changes/", f"/changes/{change_id}/", f"/changes/{change_id}/undo/", "/products/", "/products/1/"):
-        admin.goto(path)
-        found[path] = violations(Axe().run(admin).response)
-    admin.goto(f"/changes/{change_id}/")
-    admin.locator("[id^=undo-change]").click()
-    expect(admin.get_by_role("dialog")).to_be_visible()
-    found["undo"] = violations(Axe().run(admin).response)
-
-    assert {name: problems for name, problems in found.items() if problems} == {}
-
-
-def test_they_fit_a_phone(admin: Page, console: Console):
-    admin.set_viewport_size({"width": 390, "height": 844})
-    (change_id,) = console.rows("SELECT max(id) FROM products_bulkchange WHERE changed > 0 AND state <> 'RUNNING'")[0]
-    for path in (f"/changes/{change_id}/", f"/changes/{change_id}/undo/", "/products/", "/products/1/"):
-        admin.goto(path)
-        assert admin.evaluate("document.documentElement.scrollWidth") <= 390, path

@@ -2,13 +2,9 @@
 
 import re
 
-import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.journeys.conftest import SUPPORT, THEMES, Console, sign_in
-from tests.journeys.test_main_job import violations
-from tests.journeys.test_reach import too_wide
+from tests.journeys.conftest import SUPPORT, Console, sign_in
 
 MEMBERS = """
 SELECT u.id, u.email, u.first_name || ' ' || u.last_name FROM users_user u JOIN products_productaccess a ON a.user_id = u.id
@@ -23,6 +19,7 @@ def test_a_manager_sees_just_the_person_in_their_group(admin: Page, browser: Bro
     (person, _email, name), (manager, email, _name) = console.rows(MEMBERS)
     console.rows(KNOWN_PASSWORD, SUPPORT, manager)
 
+    admin.goto("/users/")
     admin.get_by_role("link", name="User groups").click()
     admin.get_by_role("link", name="Add group").click()
     admin.get_by_label("Name").fill("Night shift")
@@ -62,26 +59,3 @@ def test_a_manager_sees_just_the_person_in_their_group(admin: Page, browser: Bro
     expect(theirs.locator(".people-name a")).to_have_text([name])
     expect(theirs.get_by_role("link", name="User groups")).to_be_hidden()
     context.close()
-
-
-@pytest.mark.parametrize("theme", THEMES)
-def test_the_pages_of_groups_are_accessible_and_fit_a_phone(admin: Page, console: Console, theme: str) -> None:
-    admin.emulate_media(color_scheme=theme)
-    [(group, manager)] = console.rows("SELECT usergroup_id, user_id FROM users_user_managed_groups ORDER BY id LIMIT 1")
-    found: dict[str, list[str]] = {}
-    pages = [
-        "groups/",
-        "groups/add/",
-        f"groups/{group}/",
-        f"groups/{group}/delete/",
-        f"users/{manager}/groups/",
-        f"users/{manager}/role/",
-    ]
-    for path in pages:
-        admin.goto(f"/{path}")
-        found[path] = violations(Axe().run(admin).response)
-        admin.set_viewport_size({"width": 390, "height": 844})
-        found[f"{path} on a phone"] = too_wide(admin, 390)
-        admin.set_viewport_size({"width": 1440, "height": 900})
-
-    assert {path: problems for path, problems in found.items() if problems} == {}

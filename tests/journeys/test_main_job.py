@@ -1,13 +1,10 @@
 """The main job, from the click to the inbox and the history, in a real browser on a real console."""
 
 import re
-from typing import Any
 
-import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.journeys.conftest import SUPPORT, THEMES, Console, sign_in
+from tests.journeys.conftest import Console
 
 
 def tick(page: Page, name: str) -> None:
@@ -29,6 +26,7 @@ def two_members(console: Console) -> list[tuple[int, str, str]]:
 
 def test_from_the_click_to_the_inbox_and_the_history(admin: Page, console: Console):
     people = two_members(console)
+    admin.goto("/")
 
     # Two users, found by two searches; the first tick is still there and counted.
     for place, (_id, name, _email) in enumerate(people, 1):
@@ -81,6 +79,7 @@ def reload_until(page: Page, holds) -> None:
 
 
 def test_everyone_that_the_filter_finds_is_changed_by_a_worker(admin: Page, console: Console):
+    admin.goto("/users/")
     admin.get_by_label("Filter category").select_option(label="Language")
     admin.get_by_label("Filter by").select_option(label="Nederlands")
     expect(admin.locator(".chips")).to_contain_text("Nederlands")
@@ -128,16 +127,15 @@ def test_one_users_products_are_edited_on_their_page(admin: Page, console: Conso
     expect(admin.locator("main")).to_contain_text("Left the company")
 
 
-def test_support_reads_the_history_and_can_edit_nothing(page: Page, console: Console):
-    sign_in(page, SUPPORT)
-    page.goto("/admin/")
-    page.get_by_role("link", name="Entitlement history").first.click()
-    expect(page.get_by_role("heading", name=re.compile("history", re.IGNORECASE)).first).to_be_visible()
-    expect(page.locator("#result_list tbody tr").first).to_be_visible()
-    page.locator("#result_list tbody th a").first.click()
-    expect(page.locator("input[type=submit], button[name=_save]")).to_have_count(0)
-    assert page.goto("/users/") is not None
-    expect(page.locator("#select-all")).to_have_count(0)
+def test_support_reads_the_history_and_can_edit_nothing(support: Page, console: Console):
+    support.goto("/admin/")
+    support.get_by_role("link", name="Entitlement history").first.click()
+    expect(support.get_by_role("heading", name=re.compile("history", re.IGNORECASE)).first).to_be_visible()
+    expect(support.locator("#result_list tbody tr").first).to_be_visible()
+    support.locator("#result_list tbody th a").first.click()
+    expect(support.locator("input[type=submit], button[name=_save]")).to_have_count(0)
+    assert support.goto("/users/") is not None
+    expect(support.locator("#select-all")).to_have_count(0)
 
 
 def test_a_session_that_ended_leads_back_to_sign_in_from_inside_the_page(admin: Page):
@@ -145,58 +143,3 @@ def test_a_session_that_ended_leads_back_to_sign_in_from_inside_the_page(admin: 
     admin.context.clear_cookies()
     admin.get_by_label("Search").fill("a")
     admin.wait_for_url(re.compile("/accounts/login/"))
-
-
-@pytest.mark.parametrize("theme", THEMES)
-def test_every_page_is_accessible(admin: Page, console: Console, theme: str):
-    admin.emulate_media(color_scheme=theme)
-    (user_id,) = console.rows("SELECT user_id FROM products_accesschange WHERE change_id IS NOT NULL ORDER BY id LIMIT 1")[0]
-    (change_id,) = console.rows("SELECT max(id) FROM products_bulkchange")[0]
-    pages = {
-        "list": "/users/",
-        "nobody found": "/users/?search=nobody+is+called+this",
-        "a filter that cannot be": "/users/?status=NOBODY",
-        "user": f"/users/{user_id}/",
-        "edit": f"/users/{user_id}/products/",
-        "changes": "/changes/",
-        "change": f"/changes/{change_id}/",
-        "inbox": "/inbox/",
-        "not found": "/nowhere/",
-    }
-    found = {}
-    for name, path in pages.items():
-        admin.goto(path)
-        found[name] = violations(Axe().run(admin).response)
-    admin.goto("/users/")
-    admin.locator("[data-tick]").nth(0).check()
-    admin.locator("[data-tick]").nth(1).check()
-    admin.get_by_role("button", name="Manage products").click()
-    expect(admin.get_by_role("dialog")).to_be_visible()
-    found["dialog"] = violations(Axe().run(admin).response)
-    admin.keyboard.press("Escape")
-    admin.get_by_role("button", name="Clear selection").click()
-    admin.context.clear_cookies()
-    for path in ("/accounts/login/", "/accounts/password/reset/"):
-        admin.goto(path)
-        found[path] = violations(Axe().run(admin).response)
-
-    assert {name: problems for name, problems in found.items() if problems} == {}
-
-
-def violations_in(page: Page, theme: str) -> list[str]:
-    """Return what axe complains of in the light or in the dark."""
-    page.emulate_media(color_scheme=theme, reduced_motion="reduce")
-    page.evaluate("document.getAnimations().forEach((each) => each.finish())")  # no colour is on its way to another
-    return violations(Axe().run(page).response)
-
-
-def violations(response: dict[str, Any]) -> list[str]:
-    return [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in response["violations"]]
-
-
-def test_the_pages_fit_a_phone(admin: Page, console: Console):
-    admin.set_viewport_size({"width": 390, "height": 844})
-    (user_id,) = console.rows("SELECT user_id FROM products_accesschange ORDER BY id LIMIT 1")[0]
-    for path in ("/users/", f"/users/{user_id}/", f"/users/{user_id}/products/", "/changes/", "/inbox/", "/accounts/logout/"):
-        admin.goto(path)
-        assert admin.evaluate("document.documentElement.scrollWidth") <= 390, path

@@ -8,6 +8,7 @@ from playwright.sync_api import Locator, Page, expect
 
 def open_for_everyone(page: Page) -> Locator:
     """Select everyone and return the dialog Manage products."""
+    page.goto("/users/")
     expect(page.locator("#selection")).to_contain_text("Nobody selected")
     page.get_by_role("button", name=re.compile("Select all")).click()
     expect(page.locator("#selection")).to_contain_text("everyone")

@@ -1,23 +1,25 @@
 """The main job on a phone, with one thumb: everything by taps, nothing by a pointer that hovers."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.journeys.conftest import Console, sign_in
+from tests.journeys.conftest import ADMIN, Console
 
 LOWER_HALF = 844 / 2
 
 
 @pytest.fixture
-def phone(browser: Browser, console: Console) -> Iterator[Page]:
+def phone(browser: Browser, console: Console, cookies_of: Callable[[str], Any]) -> Iterator[Page]:
     """Return a page of a phone on which the first Super admin has signed in."""
     context = browser.new_context(
         base_url=console.url, locale="en-GB", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True
     )
-    yield sign_in(context.new_page())
+    context.add_cookies(cookies_of(ADMIN))
+    yield context.new_page()
     context.close()
 
 

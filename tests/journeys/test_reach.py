@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.contrib.staticfiles.finders import find
 from django.test import Client
 from django.utils import translation
@@ -17,7 +16,7 @@ from admin_console import languages
 from tests import pseudo
 from tests.console.test_pseudo import organisation
 from tests.journeys.conftest import THOROUGH, Console, sign_in
-from tests.journeys.test_main_job import violations, violations_in
+from tests.journeys.looking import too_wide, violations
 
 __all__ = ["organisation"]
 LANGUAGES = sorted(languages.offered()) if THOROUGH else ["de" if "de" in languages.offered() else "en"]
@@ -100,7 +99,7 @@ def test_the_palette_finds_and_the_shortcuts_can_be_switched_off(admin: Page, co
     admin.keyboard.type(name)
     expect(options.first).to_contain_text(name)
     expect(text).to_have_attribute("aria-activedescendant", "found-1-1")
-    assert violations(Axe().run(admin).response) == []
+    assert violations(admin) == []
     admin.keyboard.press("Escape")
     expect(admin.locator("#palette")).to_be_hidden()
 
@@ -115,7 +114,7 @@ def test_the_palette_finds_and_the_shortcuts_can_be_switched_off(admin: Page, co
     admin.keyboard.press("?")
     dialog = admin.locator("dialog[open]")
     expect(dialog.get_by_role("heading", name="Keyboard shortcuts")).to_be_focused()
-    assert violations(Axe().run(admin).response) == []
+    assert violations(admin) == []
     with admin.expect_response("**/shortcuts/"):
         dialog.get_by_label("Shortcuts are on").uncheck()
     admin.keyboard.press("Escape")
@@ -215,7 +214,7 @@ def main_job(page: Page, word: Callable[[str], str]) -> dict[str, list[str]]:
 
     def look(state: str) -> None:
         for theme in ["light", "dark"] if THOROUGH else ["dark"] * (state == "dialog"):
-            found[f"{state}, {theme}"] = violations_in(page, theme)
+            found[f"{state}, {theme}"] = violations(page, theme)
         for width, letters in ((390, "100%"), (320, "100%"), (780, "200%")):
             page.set_viewport_size({"width": width, "height": 844})
             page.evaluate("size => { document.documentElement.style.fontSize = size }", letters)
@@ -250,25 +249,6 @@ def main_job(page: Page, word: Callable[[str], str]) -> dict[str, list[str]]:
     page.goto("/users/?search=nobody+is+called+this")
     look("nobody found")
     return found
-
-
-def too_wide(page: Page, width: int) -> list[str]:
-    """Return what makes the page scroll sideways, or is cut off without a way to read it."""
-    return list(page.evaluate(TOO_WIDE, width))
-
-
-TOO_WIDE = """(width) => {
-    const scrolls = (each) => each && (/auto|scroll/.test(getComputedStyle(each).overflowX) || scrolls(each.parentElement));
-    const found = document.documentElement.scrollWidth > width ? [`the page: ${document.documentElement.scrollWidth}`] : [];
-    for (const each of document.querySelectorAll("button, .button, h1, h2, h3, legend, dt, .badge, .choice")) {
-        const box = each.getBoundingClientRect();
-        if (box.width <= 1 || each.closest(".visually-hidden") || scrolls(each)) continue; // only read out, or to be scrolled to
-        if (box.right > width + 1 || box.left < -1) found.push(`outside: ${each.outerHTML.slice(0, 120)}`);
-        else if (each.scrollWidth > each.clientWidth + 2 && getComputedStyle(each).display !== "inline")
-            found.push(`cut: ${each.outerHTML.slice(0, 120)}`);
-    }
-    return found;
-}"""
 
 
 @pytest.fixture
