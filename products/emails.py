@@ -62,10 +62,12 @@ class ChangeFacts:
 
 @dataclass(frozen=True)
 class OnboardingFacts:
-    """Which product someone starts with."""
+    """Which product someone starts with, who gave it, and all that they hold."""
 
+    actor: Actor | None
     product: str
     code: str
+    held: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -131,9 +133,23 @@ def change_values(facts: ChangeFacts) -> dict[str, Value]:
 
 
 def onboarding_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
-    """Return the product that each user starts with, by notification id, in one query."""
-    products = Product.objects.in_bulk({n.about for n in notifications})
-    return {n.id: OnboardingFacts(products[n.about].name, products[n.about].code) for n in notifications if n.about in products}
+    """Return the product that each user starts with, by notification id, in five queries."""
+    products, users = Product.objects.in_bulk({n.about for n in notifications}), {n.user_id for n in notifications}
+    given = AccessChange.objects.filter(user__id__any=users, first__overlap=list(products))
+    givers = {
+        (user, product): actor for user, first, actor in given.values_list("user_id", "first", "actor_id") for product in first
+    }
+    actors, held = _actors(givers.values()), _held(users)
+    return {
+        n.id: OnboardingFacts(actors.get(givers.get((n.user_id, n.about)) or 0), product.name, product.code, held[n.user_id])
+        for n in notifications
+        if (product := products.get(n.about))
+    }
+
+
+def onboarding_values(facts: OnboardingFacts) -> dict[str, Value]:
+    """Return what an email on how to start with a product says in the language that is active."""
+    return {"product": Value.plain(facts.product), **_holding(facts.held)}
 
 
 def invitation_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
@@ -181,8 +197,7 @@ def role_values(facts: RoleFacts) -> dict[str, Value]:
         "before": Value.plain(Role(facts.before).label),
         "role": Value.plain(Role(facts.role).label),
         "abilities": listing(gettext("What you can do in the console now:"), abilities) if abilities else nothing,
-        "products": _listed(get_language() or "en", "held", facts.held),
-        "holds": Value.plain(joined(facts.held)),
+        **_holding(facts.held),
     }
 
 
@@ -206,7 +221,9 @@ def _change_sample(reader: User, variant: str, now: datetime) -> ChangeFacts:
 
 
 def _onboarding_sample(reader: User, variant: str, now: datetime) -> OnboardingFacts:
-    return OnboardingFacts(Product.objects.get(code=variant).name, variant)
+    product = Product.objects.get(code=variant).name
+    held = _held([reader.pk])[reader.pk]
+    return OnboardingFacts(Actor(reader.name, reader.email), product, variant, held if product in held else (product, *held))
 
 
 def _invitation_sample(reader: User, variant: str, now: datetime) -> InvitationFacts:
@@ -239,6 +256,13 @@ def _held(users: Iterable[int]) -> dict[int, tuple[str, ...]]:
 
 def _named(names: Mapping[int, str], products: set[int]) -> tuple[str, ...]:
     return tuple(name for product, name in names.items() if product in products)
+
+
+def _holding(held: tuple[str, ...]) -> dict[str, Value]:
+    """Return the values of what the reader holds now, in the language that is active."""
+    language = get_language() or "en"
+    nothing = sentences(gettext("You hold no product at the moment."))
+    return {"products": _listed(language, "held", held) if held else nothing, "holds": _in_a_line(language, held)}
 
 
 @lru_cache(maxsize=5_000)
@@ -278,9 +302,9 @@ ONBOARDING_KIND = Kind(
     lane=1,
     template="onboarding",
     facts=onboarding_facts,
-    values=lambda facts: {"product": Value.plain(facts.product)},
+    values=onboarding_values,
     sample=_onboarding_sample,
-    placeholders=(Placeholder("product", _("The name of the product")),),
+    placeholders=(ACTOR, Placeholder("product", _("The name of the product")), PRODUCTS, HOLDS),
     variant=lambda facts: facts.code,
     variants=_welcomed,
     context=lambda variant: {"guide": guide_to(variant)},

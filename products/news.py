@@ -1,7 +1,7 @@
 """What admins are told by email: how a bulk change of theirs ended, or paused by itself, and that seats run low."""
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.conf import settings
@@ -13,9 +13,9 @@ from django.utils.translation import gettext_lazy as _
 from notifications import emails
 from notifications.emails import Kind
 from notifications.models import Notification
-from notifications.phrases import day, link, sentences
+from notifications.phrases import day, labelled, link, listing, sentences, together
 from notifications.placeholders import Placeholder, Value
-from products.models import BulkChange, SeatWarning
+from products.models import BulkChange, BulkChangeMove, SeatWarning
 from products.pauses import Pause, pause_of
 from users.models import User
 
@@ -33,9 +33,12 @@ def register() -> None:
         emails.register(kind)
 
 
+type Move = tuple[str, int, int]  # a product, how many users gained it, and how many lost it
+
+
 @dataclass(frozen=True)
 class CourseFacts:
-    """How far a bulk change came."""
+    """How far a bulk change came, and how many gained and lost each product by it."""
 
     number: int
     requested_at: datetime
@@ -43,6 +46,7 @@ class CourseFacts:
     unchanged: int
     skipped: int
     waiting: int
+    moves: tuple[Move, ...]
     pause: Pause | None
 
 
@@ -57,9 +61,10 @@ class SeatFacts:
 
 
 def course_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
-    """Return how far the change of each email came, by notification id, in one query, and one for each whose batches failed."""
+    """Return how far the change of each email came, by notification id, in two queries, and one for each whose batches failed."""
     changes = BulkChange.objects.select_related("actor").in_bulk({n.about for n in notifications})
-    return {n.id: _course(changes[n.about], n.kind) for n in notifications if n.about in changes}
+    moves = _moves(changes)
+    return {n.id: _course(changes[n.about], moves[n.about], n.kind) for n in notifications if n.about in changes}
 
 
 def course_values(facts: CourseFacts) -> dict[str, Value]:
@@ -74,11 +79,12 @@ def course_values(facts: CourseFacts) -> dict[str, Value]:
         (facts.waiting, ngettext("%(users)s user still waits.", "%(users)s users still wait.", facts.waiting)),
     ]
     lines = [line % {"users": number_format(users, force_grouping=True)} for users, line in counted if users]
+    moved = [labelled(product, " ".join(_signed("+", gained) + _signed("−", lost))) for product, gained, lost in facts.moves]
     why = [gettext("Why it paused: %(reason)s") % {"reason": facts.pause}] if facts.pause else []
     return {
         "change": Value.plain(facts.number),
         "date": Value.plain(day(facts.requested_at)),
-        "outcome": sentences(*why, *lines),
+        "outcome": together(sentences(*why, *lines), listing(gettext("What users gained and lost:"), moved)),
         "link": link(settings.CONSOLE_URL + reverse("change", args=[facts.number]), gettext("Open the change")),
     }
 
@@ -103,7 +109,20 @@ def seat_values(facts: SeatFacts) -> dict[str, Value]:
     }
 
 
-def _course(change: BulkChange, kind: str) -> CourseFacts:
+def _moves(changes: Collection[int]) -> dict[int, tuple[Move, ...]]:
+    """Return how many users gained and lost each product by each of these changes, in the order of the catalogue."""
+    found = BulkChangeMove.objects.filter(change__in=changes).order_by("product__position", "product_id")
+    moves: dict[int, tuple[Move, ...]] = dict.fromkeys(changes, ())
+    for change, product, gained, lost in found.values_list("change_id", "product__name", "gained", "lost"):
+        moves[change] += ((product, gained, lost),)
+    return moves
+
+
+def _signed(sign: str, users: int) -> list[str]:
+    return [f"{sign}{number_format(users, force_grouping=True)}"] if users else []
+
+
+def _course(change: BulkChange, moves: tuple[Move, ...], kind: str) -> CourseFacts:
     return CourseFacts(
         number=change.pk,
         requested_at=change.requested_at,
@@ -111,6 +130,7 @@ def _course(change: BulkChange, kind: str) -> CourseFacts:
         unchanged=change.unchanged,
         skipped=change.skipped,
         waiting=change.not_reached,
+        moves=moves,
         pause=pause_of(change) if kind == "PAUSED" else None,
     )
 
@@ -119,7 +139,8 @@ def _course_sample(kind: str, reader: User, now: datetime) -> CourseFacts:
     last = BulkChange.objects.order_by("-id").first()
     pause = Pause(BulkChange.Cause.DISK_FULL, "No space left on device") if kind == "PAUSED" else None
     made = BulkChange(id=1, requested_at=now, targets=1_204, changed=1_180, unchanged=20, skipped=4)
-    return CourseFacts(**{**vars(_course(last or made, kind)), "pause": pause})
+    course = _course(last, _moves([last.pk])[last.pk], kind) if last else _course(made, (("GoTo Meeting", 1_180, 0),), kind)
+    return replace(course, pause=pause)
 
 
 def _seat_sample(reader: User, variant: str, now: datetime) -> SeatFacts:
@@ -129,7 +150,7 @@ def _seat_sample(reader: User, variant: str, now: datetime) -> SeatFacts:
 CHANGE_PLACEHOLDERS = (
     Placeholder("change", _("The number of the change")),
     Placeholder("date", _("The day on which it was started")),
-    Placeholder("outcome", _("How many users were changed"), is_block=True, is_needed=True),
+    Placeholder("outcome", _("How many users were changed, and what they gained and lost"), is_block=True, is_needed=True),
     Placeholder("link", _("The link to the change"), is_block=True),
 )
 

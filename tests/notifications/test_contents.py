@@ -7,7 +7,7 @@ import pytest
 from django.test import override_settings
 
 from notifications import actions, emails
-from notifications.models import Notification
+from notifications.models import MailIdentity, Notification
 from products.models import Product
 from tests.factories import change, give, make_user, product
 from tests.mail import Received, ScriptedServer
@@ -89,6 +89,29 @@ class TestOnboardingEmail:
         if code != "rescue":
             assert "https://support.goto.com/" in received.text
             assert ">https://support.goto.com/</a>" in received.html  # the link shows its host
+
+    def test_it_says_who_gave_the_product_and_what_is_held(self, smtp_script: ScriptedServer) -> None:
+        MailIdentity.objects.create(names_actor=True)
+        ada, grace = make_user("Ada Admin", role=Role.ADMIN), give(make_user("Grace Hopper"), "rescue")
+        change(ada, [grace], "meeting", mode="ADD", notify=False)
+
+        deliver()
+
+        [received] = smtp_script.messages
+        for part in (received.text, received.html):
+            words = " ".join(re.sub(r"<[^>]+>|[*•]", " ", part).split())
+            assert "Ada Admin has assigned GoTo Meeting to you: you can now use it at Aldermoor." in words
+            assert "What you can use now: GoTo Meeting Rescue" in words
+
+    def test_it_says_that_nothing_is_held_any_more(self, smtp_script: ScriptedServer) -> None:
+        ada, grace = make_user(role=Role.ADMIN), make_user()
+        change(ada, [grace], "meeting", notify=False)
+        change(ada, [grace], notify=False)
+
+        deliver()
+
+        [received] = smtp_script.messages
+        assert "You hold no product at the moment." in received.text
 
     def test_it_is_sent_once_in_a_life(self, smtp_script: ScriptedServer) -> None:
         grace = make_user()

@@ -389,8 +389,9 @@ class TestDelivery:
         owed = list(Notification.objects.all())
         assert len(owed) == 2 * size
 
-        # the users; what is told in one, the history, all products, who acted; the products to start with; the words and whose
-        with django_assert_num_queries(8):
+        # the users; what is told in one, the history, all products, who acted; the products to start with, the history, who gave
+        # them, all products, who holds what; the words and whose
+        with django_assert_num_queries(12):
             built = emails.build(owed, now=NOW)
 
         assert all(isinstance(letter, emails.Letter) for letter in built.values())

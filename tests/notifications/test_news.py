@@ -37,7 +37,8 @@ class TestCourse:
         assert told(ada) == [("FINISHED", made.pk)]
         [received] = smtp_script.messages
         assert received.message["Subject"] == f"Your change #{made.pk} has finished"
-        assert "5 users were changed." in received.text
+        assert "5 users were changed.\n\nWhat users gained and lost:\n  * Rescue: +5\n" in received.text
+        assert ">Rescue: +5</td>" in received.html
         assert f"/changes/{made.pk}/" in received.text
         assert f'/changes/{made.pk}/"' in received.html
 
