@@ -33,6 +33,28 @@ function open(dialog) {
 }
 body.addEventListener("close-dialog", () => all("dialog[open]").forEach((dialog) => dialog.close()));
 
+/* What one did asks the server: until it answers, a line says so (css/feedback.css). What the page asks by itself runs quietly. */
+const asked = new Set();
+function waitFor(request) {
+  asked.add(request);
+  document.documentElement.classList.add("waiting");
+}
+function stopWaiting(request) {
+  if (request) asked.delete(request);
+  else asked.clear();
+  document.documentElement.classList.toggle("waiting", asked.size > 0);
+}
+body.addEventListener("htmx:beforeSend", ({ detail: { xhr, requestConfig } }) => {
+  if (!requestConfig.triggeringEvent) return;
+  waitFor(xhr);
+  xhr.addEventListener("loadend", () => stopWaiting(xhr));
+});
+globalThis.navigation?.addEventListener("navigate", (event) => {
+  if (!event.destination.sameDocument && event.downloadRequest === null) waitFor(event);
+});
+addEventListener("pageshow", () => stopWaiting()); // back from the page that it went to
+body.addEventListener("animationend", ({ animationName }) => { if (animationName === "waiting") stopWaiting(); });
+
 /* data-closes: a form whose answer, wherever it is shown, closes the dialog that the form is in. */
 body.addEventListener("htmx:afterOnLoad", (event) => {
   if (event.detail.elt.matches("[data-closes]")) event.detail.elt.closest("dialog")?.close();
