@@ -6,16 +6,17 @@ ordered by user; of a period in the partitions of its months.
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import Max, Min, Q, QuerySet
+from django.db.models.functions import Coalesce, Now
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.timezone import now
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
@@ -31,11 +32,12 @@ from products.queries import product_names, skipped_by_reason
 from products.selection import selection_in_words
 from products.stretches import Kind, Stretch, stretches
 from users.admin import SUBJECTS, DoneBy, UserAdmin
-from users.models import Capability, User, UserGroup
-from users.queries import UserFilter, can, users_matching, visible_groups
+from users.models import Capability, GroupMembership, User, UserGroup
+from users.queries import can, visible_groups, with_subgroups
 from users.reading_list import AFTER, BEFORE
 from users.reading_room import (
     FEW,
+    MANY,
     NOTHING,
     ChoiceFilter,
     NumberFilter,
@@ -53,6 +55,8 @@ from users.reading_room import (
     under,
 )
 from users.typed import LAST_ID, number
+
+CLOCKS_DIFFER = timedelta(days=1)  # at the most: a row has the time of the database, a bulk change that of the console
 
 # The entitlement history
 
@@ -100,8 +104,12 @@ class InGroup(ChoiceFilter):
         return [(str(pk), path) for pk, path in visible_groups(self.request.user)]
 
     def chosen(self, rows: QuerySet[Any]) -> QuerySet[Any]:
-        members = users_matching(User.objects.all(), UserFilter(group=(int(self.value),)), now=now())
-        return rows.filter(one_of("user", members))
+        return rows.filter(one_of("user", _memberships(int(self.value)), by="user"))
+
+
+def _memberships(group: int) -> QuerySet[GroupMembership]:
+    """Return the memberships of a user group and of those below it."""
+    return GroupMembership.objects.filter(group__id__any=with_subgroups((group,)))
 
 
 class BySource(ChoiceFilter):
@@ -138,7 +146,13 @@ class AccessChangeAdmin(ReadOnlyAdmin):
 
     def is_rare(self, request: HttpRequest) -> bool:
         asked = {name for name, value in request.GET.items() if value}
-        return not asked & {"person", "change", "q"} and bool(asked & {"granted", "revoked", "by", "source", "group"})
+        if asked & {"person", "change", "q"}:
+            return False
+        # Of a group of many PostgreSQL would find all rows and sort them.
+        group = number(request.GET.get("group", ""), most=LAST_ID)
+        return bool(asked & {"granted", "revoked", "by", "source"}) or (
+            group is not None and _memberships(group)[MANY : MANY + 1].exists()
+        )
 
     def stretches(self, request: HttpRequest, *, first: int = 1, last: int | None = None) -> Sequence[tuple[int, int, Q]]:
         found = stretches(_kind(request), first=first, last=last)
@@ -156,7 +170,7 @@ class AccessChangeAdmin(ReadOnlyAdmin):
     def found(self, rows: QuerySet[Any], words: str) -> QuerySet[Any]:
         if (change := number(words)) is not None:
             return rows.filter(change=change)
-        return rows.filter(of_people("user", words) | one_of("change", BulkChange.objects.filter(reason__icontains=words)))
+        return rows.filter(of_people("user", words) | _of_changes(BulkChange.objects.filter(reason__icontains=words)))
 
     def heading(self, row: Any) -> str:
         return _now("Entitlement history #%(number)s") % {"number": row.pk}
@@ -228,6 +242,14 @@ def _kind(request: HttpRequest) -> Kind:
         actors = tuple(few) if len(few) <= FEW else None
     granted, revoked = (number(asked.get(name, ""), most=LAST_ID) for name in ("granted", "revoked"))
     return Kind(granted=granted, revoked=revoked, actors=actors, source=asked.get("source") or None)
+
+
+def _of_changes(found: QuerySet[BulkChange]) -> Q:
+    """Return the condition on a row to belong to one of these changes; knowing when they ran saves looking into other months."""
+    ran = found.aggregate(since=Min("requested_at"), until=Max(Coalesce("finished_at", Now())))
+    if ran["since"] is None:
+        return one_of("change", found)
+    return one_of("change", found) & Q(at__range=(ran["since"] - CLOCKS_DIFFER, ran["until"] + CLOCKS_DIFFER))
 
 
 def _within(stretch: Stretch) -> Q:

@@ -8,8 +8,10 @@ from typing import Any, ClassVar, cast
 from urllib.parse import urlencode
 
 from django.contrib import admin
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Q, QuerySet
+from django.db.models import Func, Q, QuerySet, Value
+from django.db.models.functions import Cast
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, reverse
@@ -26,7 +28,8 @@ from users.queries import UserFilter, users_matching
 from users.reading_list import PAGE_SIZE, ReadingList
 from users.typed import LAST_ID, number, searched
 
-FEW = 500
+FEW, MANY = 500, 3_000
+BOOLEAN = models.BooleanField()
 STRETCH = 100_000  # ids
 NOTHING = SafeString("–")
 
@@ -289,13 +292,20 @@ def of_people(field: str, words: str) -> Q:
     return one_of(field, people(words))
 
 
-def one_of(field: str, found: QuerySet[Any]) -> Q:
-    """Return the condition on a field to name one of the rows found.
+def one_of(field: str, found: QuerySet[Any], *, by: str = "pk") -> Q:
+    """Return the condition on a field to name one of the rows found, by a field of theirs.
 
     Few are named one by one, which lets an index on the field find their rows; of many, some are met soon wherever one begins.
+    Those in between are collected first and each row is looked up among them: an index would be asked for every one of them.
     """
-    few = list(found.order_by().values_list("pk", flat=True)[: FEW + 1])
-    return Q(**{f"{field}__in": few if len(few) <= FEW else found.order_by().values("pk")})
+    named = list(found.order_by().values_list(by, flat=True)[: MANY + 1])
+    if len(named) <= FEW:
+        return Q(**{f"{field}__in": named})
+    if len(named) > MANY:
+        return Q(**{f"{field}__in": found.order_by().values(by)})
+    collected = Cast(Value(named), ArrayField(models.BigIntegerField()))
+    looked_up = "(%(expressions)s))) IS TRUE"  # which PostgreSQL makes no join of
+    return Q(Func(models.F(field), collected, template=looked_up, arg_joiner=" IN (SELECT unnest(", output_field=BOOLEAN))
 
 
 def page_link(page: str, text: Any, *args: Any, **query: Any) -> SafeString:

@@ -468,7 +468,7 @@ def test_the_history_is_filtered_and_searched(client: Client, reader: User, admi
     grace = make_user("Grace Hopper", email="grace@tests.example", groups=[make_group("Benelux", inside=sales)])
     alan = make_user("Alan Turing", email="alan@tests.example")
     before = give(alan, "webinar") and history_of(alan)[0]
-    first = change(admin_user, [grace], "meeting", reason="Moves to Paris")
+    first = change(admin_user, [grace], "meeting", reason="Moves to Paris", now=now())
     second = change(admin_user, [grace, alan], "webinar")
     gained, swapped = reversed(history_of(grace))
     meeting, webinar = ids("meeting")[0], ids("webinar")[0]
@@ -507,11 +507,21 @@ def test_the_history_is_filtered_and_searched(client: Client, reader: User, admi
         assert listed(client, HISTORY, **query) == expected, query
 
 
-def test_many_people_of_one_name_are_all_found(client: Client, reader: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("users.reading_room.FEW", 2)
-    people = [give(make_user(f"Kim {number}"), "meeting") for number in range(4)]
+@pytest.mark.parametrize(("few", "many"), [(9, 9), (2, 9), (2, 2)])
+def test_many_of_one_name_or_group_or_changes_of_one_reason_are_all_found(
+    client: Client, reader: User, admin_user: User, monkeypatch: pytest.MonkeyPatch, few: int, many: int
+) -> None:
+    for module in ("users.reading_room", "products.admin"):
+        monkeypatch.setattr(f"{module}.FEW", few)
+        monkeypatch.setattr(f"{module}.MANY", many)
+    sales = make_group("Sales")
+    people = [make_user(f"Kim {number}", groups=[sales]) for number in range(4)]
+    for user in people:
+        change(admin_user, [user], "meeting", reason="Moves to Paris", now=now())
+    give(make_user("Another"), "meeting")
 
-    assert listed(client, HISTORY, q="kim") == [history_of(user)[0] for user in reversed(people)]
+    for query in ({"q": "kim"}, {"person": "kim"}, {"group": sales.pk}, {"q": "paris"}):
+        assert listed(client, HISTORY, **query) == [history_of(user)[0] for user in reversed(people)], query
 
 
 def test_the_pages_of_a_list_show_every_row_once_in_both_directions(
