@@ -16,10 +16,11 @@ from admin_console.views.changes import see_other
 from users import actions
 from users.actions import InvalidGroup
 from users.models import Capability, User, UserGroup
-from users.plans import SWEEP, TookTooLong, planned
+from users.plans import LONGEST, SWEEP, TookTooLong, planned
 from users.queries import managers_of, managing_only, members_of, visible_groups
 
 PAGE_SIZE = 100
+AT_ONCE = "200ms"  # for which the list waits for the numbers of members; then they follow
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,16 @@ class Row:
 @require_GET
 @requires(Capability.MANAGE_USERS)
 def groups(request: Request) -> HttpResponse:
-    """List the user groups whose path has the words of the search; to htmx, the list alone."""
+    """List the user groups whose path has the words of the search; to htmx, the list alone or the numbers of members."""
     search = " ".join(request.GET.get("search", "").split())[:200]
     found = [group for group in visible_groups(request.user) if has_words(group[1], search)]
     page = Paginator(found, PAGE_SIZE).get_page(request.GET.get("page"))
-    context = {"search": search, "page": page, "rows": _rows(list(page.object_list))}
-    return render(request, "users/groups.html" + ("#list" if request.htmx.target == "groups" else ""), context)
+    counting = "counted" in request.GET
+    rows = _rows(list(page.object_list), longest=LONGEST if counting else AT_ONCE)
+    follow = not counting and any(row.members is None for row in rows)
+    context = {"search": search, "page": page, "rows": rows, "follow": follow}
+    part = {"groups": "#list", "groups-members": "#counted"}.get(request.htmx.target or "", "")
+    return render(request, f"users/groups.html{part}", context)
 
 
 @require_http_methods(["GET", "POST"])
@@ -116,12 +121,12 @@ def delete_group(request: Request, group_id: int) -> HttpResponse:
     return render(request, "users/delete_group.html", context, status=422 if refused else 200)
 
 
-def _rows(found: list[tuple[int, str]]) -> list[Row]:
-    """Return the groups (id, path) as they are listed."""
+def _rows(found: list[tuple[int, str]], *, longest: str) -> list[Row]:
+    """Return the groups (id, path) as they are listed, with the numbers of members if counting takes no longer than that."""
     ids = [group for group, _path in found]
     managers = managers_of(ids)
     try:
-        with planned(SWEEP):
+        with planned(SWEEP, longest=longest):
             counts = members_of(ids)
     except TookTooLong:
         return [Row(group, path, None, managers.get(group, [])) for group, path in found]
