@@ -159,10 +159,12 @@ def build(notifications: Sequence[Notification], *, now: datetime) -> dict[int, 
             built[notification.id] = desk.letter(notification, readers.get(notification.user_id), facts.get(notification.id))
         except UnsendableError as error:
             built[notification.id] = error
-        except Exception as error:
-            # One that breaks the composing fails by itself, visibly; the others go on.
+        except Exception:
+            # One that breaks the composing fails by itself, visibly; the others go on. What broke may name somebody else.
             logger.exception("notification %s cannot be composed", notification.id)
-            built[notification.id] = UnsendableError(f"It could not be composed: {error}")
+            built[notification.id] = UnsendableError(
+                f"It could not be written because of a mistake in the console. Its log says more: notification {notification.id}."
+            )
     return built
 
 

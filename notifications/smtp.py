@@ -8,6 +8,7 @@ back for each. A content is handed over only after the caller agreed to it, so n
 import contextlib
 import smtplib
 import socket
+import ssl
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, BinaryIO, NamedTuple
@@ -163,7 +164,7 @@ class Conversation:
 
     def _lost(self, error: OSError, *, unclear: bool) -> ConnectionLostError:
         self._server.close()
-        return ConnectionLostError(str(error) or type(error).__name__, unclear=unclear)
+        return ConnectionLostError(_why(error), unclear=unclear)
 
 
 @contextlib.contextmanager
@@ -177,7 +178,7 @@ def connected() -> Iterator[Conversation]:
     except smtplib.SMTPResponseException as error:
         raise ServerUnavailableError(_words(error.smtp_error), error.smtp_code) from error
     except OSError as error:  # smtplib's other exceptions, timeouts and TLS errors are OSErrors
-        raise ServerUnavailableError(str(error) or type(error).__name__) from error
+        raise ServerUnavailableError(_why(error)) from error
     # What we write must not wait for the acknowledgement of what we wrote before.
     server.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # type: ignore[union-attr]
     conversation = Conversation(server)
@@ -200,6 +201,19 @@ def _answer(reply: bytes, about_address: bool) -> Answer:
     if not lines[-1][:3].isdigit():
         raise OSError(NOT_SMTP)
     return Answer(int(lines[-1][:3]), _words(b" ".join(line[4:] for line in lines)), about_address)
+
+
+def _why(error: OSError) -> str:
+    """Return what went wrong with a connection, as an admin reads it."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"The mail server's certificate is not trusted: {error.verify_message}."
+        case ssl.SSLError():
+            return f"The connection to the mail server could not be secured: {error.reason or error}."
+        case TimeoutError():
+            return "The mail server did not answer in time."
+        case _:
+            return _words(error.strerror or str(error)) or "The connection to the mail server was lost."
 
 
 def _words(words: bytes | str) -> str:

@@ -322,6 +322,20 @@ class TestDelivery:
         assert (gone.state, gone.last_words) == (State.FAILED, "The user no longer exists.")
         assert fate(grace).state == State.SENT
 
+    def test_what_breaks_the_composing_fails_alone_and_says_so_in_a_sentence(
+        self, smtp_script: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        grace, ada = make_user("Grace Hopper"), make_user("Ada Lovelace")
+        owe(grace, ada)
+        monkeypatch.setattr(User, "name", property(lambda user: user.first_name + (None if user == grace else "")))
+
+        deliver()
+
+        assert states([grace, ada]) == [State.FAILED, State.SENT]
+        assert fate(grace).last_words == (
+            f"It could not be written because of a mistake in the console. Its log says more: notification {fate(grace).pk}."
+        )
+
     @pytest.mark.parametrize("address", POISON)
     def test_a_poison_address_fails_alone(self, smtp_script: ScriptedServer, address: str) -> None:
         poison, grace = make_user(email=address or " "), make_user()
