@@ -149,6 +149,13 @@ def https_address(name: str) -> str:
     return found
 
 
+def counts_for_nothing(pattern: str, instead: str) -> None:
+    """See that no variable of these names is set: who set one would believe that it counts. Raises ImproperlyConfigured."""
+    for name in sorted(os.environ):
+        if os.environ[name] and re.fullmatch(pattern, name):
+            raise ImproperlyConfigured(f"{name} is set and counts for nothing here; {instead}")
+
+
 def _without_password(url: str) -> str:
     """Return a URL without what may be a secret in it: it is shown on a screen and kept in logs."""
     scheme, slashes, rest = url.partition("://")

@@ -190,6 +190,10 @@ LANGUAGE_COOKIE_HTTPONLY = True
 SESSION_COOKIE_HTTPONLY = True
 
 # Without EMAIL_HOST, `manage.py mail_sink` is the mail server and its Test inbox is shown; never in production.
+env.counts_for_nothing(
+    "EMAIL_BACKEND(_FILE)?|MAILERS|ANYMAIL(_.*)?",
+    "emails go by SMTP: give the SMTP server of your provider as EMAIL_HOST, and its webhook the EMAIL_WEBHOOK_SECRET.",
+)
 _mail_host = env.text("EMAIL_HOST", "localhost" if PRODUCTION else "")
 _mail_tls, _mail_ssl = env.flag("EMAIL_USE_TLS", False), env.flag("EMAIL_USE_SSL", False)
 if _mail_tls and _mail_ssl:

@@ -60,6 +60,15 @@ def test_a_malformed_value(monkeypatch: pytest.MonkeyPatch, name: str, value: st
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["EMAIL_BACKEND", "ANYMAIL", "ANYMAIL_POSTMARK_SERVER_TOKEN", "MAILERS"])
+def test_another_way_to_send_emails_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, SECRET)
+    with pytest.raises(ImproperlyConfigured) as error:
+        read_settings()
+    assert str(error.value).startswith(f"{name} is set and counts for nothing here; emails go by SMTP")
+    assert SECRET not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
