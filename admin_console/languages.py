@@ -10,12 +10,29 @@ from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.signals import user_logged_in
 from django.dispatch import receiver
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy
 from django.utils.translation.trans_real import parse_accept_lang_header
 
 from users.actions import InvalidUser, prefer
 from users.models import User
 
 UNTRANSLATED = "X-Untranslated"  # the header of a catalogue that says how many of its messages wait (catalogues.py writes it)
+
+# Messages of Django's, whose Italian and Portuguese write them with a capital, as neither language does: ours count.
+MONTHS = (
+    gettext_lazy("January"),
+    gettext_lazy("February"),
+    gettext_lazy("March"),
+    gettext_lazy("April"),
+    gettext_lazy("May"),
+    gettext_lazy("June"),
+    gettext_lazy("July"),
+    gettext_lazy("August"),
+    gettext_lazy("September"),
+    gettext_lazy("October"),
+    gettext_lazy("November"),
+    gettext_lazy("December"),
+)
 
 
 @cache

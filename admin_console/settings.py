@@ -252,6 +252,7 @@ LANGUAGES = [
     ("nl", "Nederlands"),
 ]
 LOCALE_PATHS = [BASE_DIR / "locale"]
+FORMAT_MODULE_PATH = "admin_console.formats"
 TIME_ZONE = "UTC"
 USE_TZ = True
 

@@ -1,13 +1,16 @@
 """In which language and time zone the console answers, and the switches for language and shortcuts."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.utils import translation
+from django.utils.formats import date_format
 
 from admin_console import languages
+from admin_console.templatetags.console import ago
 from notifications.models import Notification
 from tests.factories import give, make_user
 from users.models import Role, User
@@ -205,3 +208,27 @@ class TestShortcuts:
 
     def test_signed_out_one_signs_in_first(self, client: Client) -> None:
         assert client.get("/shortcuts/")["Location"].startswith(SIGN_IN)
+
+
+@pytest.mark.parametrize(
+    ("language", "day", "moment", "short"),
+    [
+        ("en", "March 4, 2026", "March 4, 2026, 2:05 p.m.", "Mar 4, 2026"),
+        ("fr", "4 mars 2026", "4 mars 2026 14:05", "4 mar 2026"),
+        ("it", "4 marzo 2026", "4 marzo 2026 14:05", "4 mar 2026"),
+        ("de", "4. März 2026", "4. März 2026 14:05", "4. Mär 2026"),
+        ("es", "4 de marzo de 2026", "4 de marzo de 2026 a las 14:05", "4 mar 2026"),
+        ("pt", "4 de março de 2026", "4 de março de 2026 às 14:05", "4 mar 2026"),
+        ("nl", "4 maart 2026", "4 maart 2026 14:05", "4 mrt 2026"),
+    ],
+)
+def test_dates_are_written_as_the_language_writes_them(
+    language: str, day: str, moment: str, short: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = datetime(2026, 3, 4, 14, 5, tzinfo=UTC)
+    monkeypatch.setattr("admin_console.templatetags.console.now", lambda: datetime(2026, 9, 1, tzinfo=UTC))
+
+    with translation.override(language):
+        assert date_format(at, "DATE_FORMAT") == day
+        assert date_format(at, "DATETIME_FORMAT") == moment
+        assert ago(at) == short
