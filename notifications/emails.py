@@ -31,7 +31,7 @@ from notifications.message_ids import message_id_of
 from notifications.models import Notification, ReplyTo
 from notifications.placeholders import Pieces, Placeholder, Value, cut, one_line
 from notifications.wordings import Identity, Words
-from users.models import User
+from users.models import User, full_name
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +98,14 @@ class Message:
     version: int  # of its words
 
 
+class Reader(NamedTuple):
+    """Who reads an email: of a User only what that takes, for there are 500 in a batch."""
+
+    name: str
+    email: str
+    language: str
+
+
 class UnsendableError(Exception):
     """An email that cannot be sent; the text says why."""
 
@@ -146,8 +154,11 @@ register(
 
 def build(notifications: Sequence[Notification], *, now: datetime) -> dict[int, Letter | UnsendableError]:
     """Return the letter of each notification by its id, or why there is none. The number of queries depends on the kinds only."""
-    users = User.objects.only("email", "first_name", "last_name", "language").filter(id__any={n.user_id for n in notifications})
-    readers = {user.pk: user for user in users}
+    users = User.objects.filter(id__any={n.user_id for n in notifications})
+    readers = {
+        user: Reader(full_name(first, last) or email, email, language)
+        for user, first, last, email, language in users.values_list("pk", "first_name", "last_name", "email", "language")
+    }
     kinds = {n.kind for n in notifications} & KINDS.keys()
     facts: dict[int, Hashable] = {}
     for kind in kinds:
@@ -197,7 +208,7 @@ def own_words(kind: Kind, variant: str, language: str, *, names_actor: bool) -> 
         return Words(subject, harmless(render_to_string(f"emails/{kind.template}.html", context)))
 
 
-def language_of(reader: User) -> str:
+def language_of(reader: User | Reader) -> str:
     """Return the language to write to the reader in: their own, else the organisation's, else English."""
     return next(code for code in (reader.language, settings.LANGUAGE_CODE, "en") if code in languages())
 
@@ -235,7 +246,7 @@ class _Desk:
     date: str
     pages: dict[tuple[str, str, str], "_Page"] = field(default_factory=dict)
 
-    def letter(self, notification: Notification, reader: User | None, facts: Hashable) -> Letter:
+    def letter(self, notification: Notification, reader: Reader | None, facts: Hashable) -> Letter:
         if reader is None:
             raise UnsendableError("The user no longer exists.")
         to, kind = deliverable(reader.email), KINDS.get(notification.kind)

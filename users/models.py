@@ -94,6 +94,11 @@ class UserManager(BaseUserManager["User"]):
         return self.get(email=(username or "").lower())
 
 
+def full_name(first: str, last: str) -> str:
+    """Return the name of somebody who has these; empty when they have neither."""
+    return f"{first} {last}".strip()
+
+
 class User(AbstractBaseUser):
     """A person of the organisation. What changes in bulk (product access) or often (last seen) has a narrow table beside it."""
 
@@ -157,7 +162,7 @@ class User(AbstractBaseUser):
         """The full name, or the email of a user without one."""
         if self.is_erased:
             return _("Erased user #%(id)s") % {"id": self.pk}
-        return f"{self.first_name} {self.last_name}".strip() or self.email
+        return full_name(self.first_name, self.last_name) or self.email
 
     @property
     def is_erased(self) -> bool:
