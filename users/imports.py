@@ -146,6 +146,7 @@ class PeopleImport:
                     names, aboves = [name for name, _above in level], [above for _name, above in level]
                     cursor.execute(ADD_GROUPS, [names, aboves, Action.GROUP_ADDED.value, self.actor.pk])
                 cursor.execute(KNOW_GROUP_SETS)
+                cursor.execute("ANALYZE people_line, people_group_set")  # for who differs is known by now
                 cursor.execute(RECORD_GROUPS, {"action": Action.USER_GROUPS_CHANGED.value, "actor": self.actor.pk})
                 cursor.execute(LEAVE_GROUPS)
                 cursor.execute(JOIN_GROUPS)
