@@ -1,4 +1,4 @@
-"""The questions of support at ten million rows of history: every page of the reading room, and what was held when."""
+"""The questions of support at ten million rows of history: every page of the reading room, what was held when; and an erasure."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,12 +15,20 @@ from benchmarks.changing import admin, ids_of
 from benchmarks.report import Figure, at_most, percentile, seconds
 from benchmarks.web import Visitor
 from products import asof, sealing, stretches
+from products.erasure import erase_user
 from products.models import AccessChange, Product
 from tests.database import Database
 from users.models import GroupMembership, User
 
 PASSES = 10  # changes of everybody, four months from one to the next
 HISTORY = "/admin/products/accesschange/"
+WRITTEN = (
+    "products_accesschange",
+    "products_historysummary",
+    "products_historyturn",
+    "products_bulkchange",
+    "notifications_notification",
+)
 LONG_AGO = timedelta(days=30 * 38)
 
 
@@ -32,7 +40,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
         bench.tell(f"{rows:,} rows of history in {made:.0f} s")
         sealed = timed(_seal)
         bench.tell(f"sealed and summarised in {sealed:.0f} s")
-        settle(database, "products_accesschange", "products_historysummary", "products_bulkchange", "notifications_notification")
+        settle(database, *WRITTEN)
         yield Figure(
             work=f"{rows:,} rows of history made, sealed and summarised",
             ours=seconds(made + sealed),
@@ -43,6 +51,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
         yield from _pages(bench)
         yield from _persons(bench)
         yield from _products(bench)
+        yield _erasing(bench)
 
 
 # A console of some years: ten changes of everybody, each undone by the next, and small ones by one admin in between.
@@ -229,3 +238,11 @@ def _products(bench: Bench) -> Iterator[Figure]:
             **at_most(worst, limit, " s"),
             details=times,
         )
+
+
+def _erasing(bench: Bench) -> Figure:
+    people = User.objects.filter(role="MEMBER").order_by("id")[99 : 99 + bench.repeat]
+    times = [timed(partial(erase_user, actor=admin(), user=user, now=timezone.now())) for user in people]
+    return Figure(
+        work="Erasing a person, wherever they are named: worst", ours=seconds(max(times)), **at_most(max(times), 5, " s")
+    )

@@ -16,7 +16,7 @@ FIGURES = {
     "some": 2,
     "listing": 14,
     "meanwhile": 8,
-    "answers": 7,
+    "answers": 8,
     "evidence": 3,
     "rivals": 4,
 }
