@@ -28,7 +28,7 @@ from users.record import record
 
 logger = logging.getLogger(__name__)
 
-BATCH = 500
+BATCH = 1_000  # what a batch costs once (thirty statements) is shared by its emails; BUDGET bounds how long it takes
 SENDERS = 2  # at once; one while what `makes_way_for` names waits: it goes on beside them, however many emails there are
 BUDGET = 3.0  # seconds after which a batch starts no further email: then what came meanwhile in a lower lane has its turn
 CONNECTIONS = 4  # of one batch

@@ -99,7 +99,7 @@ class Message:
 
 
 class Reader(NamedTuple):
-    """Who reads an email: of a User only what that takes, for there are 500 in a batch."""
+    """Who reads an email: of a User only what that takes, for there are a thousand in a batch."""
 
     name: str
     email: str
