@@ -141,7 +141,7 @@ class User(AbstractBaseUser):
         verbose_name_plural = _("users")
         indexes = [
             GinIndex(fields=["search_key"], opclasses=["gin_trgm_ops"], name="users_by_fragment"),
-            models.Index(fields=["name_key", "id"], name="users_by_name"),
+            models.Index(fields=["name_key", "id"], include=["search_key"], name="users_by_name"),
             models.Index(fields=["role", "id"], condition=~Q(role=Role.MEMBER), name="users_beyond_members"),
             models.Index(fields=["language", "name_key", "id"], include=["role"], name="users_by_language"),
             models.Index(fields=["language", "email", "id"], name="users_by_language_and_email"),
