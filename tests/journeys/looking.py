@@ -38,5 +38,13 @@ TOO_WIDE = """(width) => {
         else if (each.scrollWidth > each.clientWidth + 2 && getComputedStyle(each).display !== "inline")
             found.push(`cut: ${each.outerHTML.slice(0, 120)}`);
     }
+    // What ends in an ellipsis can be read whole: in its title, or while the pointer or the keyboard is in its row.
+    const whole = "[title], .people-email > div, .people-group-name, .visually-hidden";
+    for (const each of document.querySelectorAll("main *, dialog[open] *, .brand *")) {
+        const { textOverflow, webkitLineClamp } = getComputedStyle(each);
+        if (textOverflow !== "ellipsis" && webkitLineClamp === "none") continue;
+        if (each.scrollWidth <= each.clientWidth + 1 && each.scrollHeight <= each.clientHeight + 2) continue;
+        if (!each.closest(whole)) found.push(`cut without a title: ${each.outerHTML.slice(0, 120)}`);
+    }
     return found;
 }"""

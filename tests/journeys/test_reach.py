@@ -20,6 +20,8 @@ from tests.journeys.looking import too_wide, violations
 
 __all__ = ["organisation"]
 LANGUAGES = sorted(languages.offered()) if THOROUGH else ["de" if "de" in languages.offered() else "en"]
+NARROW = [(390, "100%"), (320, "100%"), (780, "200%")]
+WIDTHS = [*((width, "100%") for width in (1440, 1280, 1024, 768)), *NARROW] if THOROUGH else NARROW
 
 
 NOBODY_HAS = """
@@ -215,7 +217,7 @@ def main_job(page: Page, word: Callable[[str], str]) -> dict[str, list[str]]:
     def look(state: str) -> None:
         for theme in ["light", "dark"] if THOROUGH else ["dark"] * (state == "dialog"):
             found[f"{state}, {theme}"] = violations(page, theme)
-        for width, letters in ((390, "100%"), (320, "100%"), (780, "200%")):
+        for width, letters in WIDTHS:
             page.set_viewport_size({"width": width, "height": 844})
             page.evaluate("size => { document.documentElement.style.fontSize = size }", letters)
             found[f"{state} at {width} pixels, letters of {letters}"] = too_wide(page, width)
@@ -248,6 +250,10 @@ def main_job(page: Page, word: Callable[[str], str]) -> dict[str, list[str]]:
     page.keyboard.press("Escape")
     page.goto("/users/?search=nobody+is+called+this")
     look("nobody found")
+    if THOROUGH:
+        for path in ("/users/", "/users/2/", "/changes/", "/changes/1/", "/notifications/", "/groups/", "/products/"):
+            page.goto(path)
+            look(path)
     return found
 
 
