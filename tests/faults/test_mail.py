@@ -1,4 +1,4 @@
-"""Senders die by kill -9 at random points: no email is missing, and at most one per kill arrives twice, which is listed (E4)."""
+"""Senders die by kill -9 at random points: each email arrives or is listed, and at most one per kill arrives twice (E4)."""
 
 import contextlib
 import os
@@ -109,17 +109,22 @@ def test_no_email_is_missing_and_every_possible_duplicate_is_listed(
             time.sleep(chance.random() / 100)
             at_work.replace(chance.randrange(SENDERS))
         smtp_script.delay = 0
-        wait_until(lambda: not Notification.objects.exclude(state=State.SENT).exists(), 300, "the end of the emails")
+        settled = {State.SENT, State.UNKNOWN}
+        wait_until(lambda: not Notification.objects.exclude(state__in=settled).exists(), 300, "the end of the emails")
 
     arrived = Counter(received.recipients[0] for received in smtp_script.messages)
     twice = {address for address, times in arrived.items() if times > 1}
     copies = {(m.recipients[0], m.message["Message-ID"]) for m in smtp_script.messages if m.recipients[0] in twice}
     listed = set(Notification.objects.filter(possible_duplicate=True).values_list("to_address", flat=True))
-    assert set(arrived) == {user.email for user in users}
+    # Whoever was interrupted twice, by kills or a lost connection, is not written to a third time: an admin decides.
+    doubtful = set(Notification.objects.filter(state=State.UNKNOWN).values_list("to_address", flat=True))
+    assert {user.email for user in users} - set(arrived) <= doubtful <= listed
+    assert len(doubtful) <= KILLS
     assert max(arrived.values()) <= 2
     assert len(copies) == len(twice)  # the second copy has the Message-ID of the first
     assert twice <= listed
     assert dropped <= listed
     assert len(listed) <= KILLS + DROPPED
     assert not Claim.objects.exists()
-    print(f"{EMAILS} emails, {KILLS} kills, {DROPPED} dropped: {len(listed)} may have arrived twice, {len(twice)} did")
+    told = f"{len(listed)} may have arrived twice, {len(twice)} did, {len(doubtful)} were interrupted twice"
+    print(f"{EMAILS} emails, {KILLS} kills, {DROPPED} dropped: {told}")
