@@ -17,6 +17,7 @@ from notifications.models import Notification, State
 from notifications.queries import letters_of
 from users.admin import UserAdmin
 from users.models import User
+from users.reading_list import AFTER, BEFORE
 from users.reading_room import (
     NOTHING,
     ChoiceFilter,
@@ -87,6 +88,10 @@ class NotificationAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Notification]:
         return Notification.objects.defer("message")
+
+    def is_rare(self, request: HttpRequest) -> bool:
+        """Return whether emails of a kind are asked for: no index knows the kind alone, and the newest may all be of another."""
+        return {name for name, value in request.GET.items() if value} - {BEFORE, AFTER} == {"kind"}
 
     def dress(self, rows: Sequence[Any]) -> None:
         users = User.objects.defer("password").in_bulk({row.user_id for row in rows})

@@ -613,6 +613,25 @@ def test_a_list_without_the_time_to_look_at_all_rows_says_how_far_it_looked_and_
     assert further >= 3
 
 
+def test_emails_of_a_kind_that_the_newest_are_not_are_looked_for_in_stretches(
+    client: Client, reader: User, admin_user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(admin_user, [make_user("Grace Hopper")], "meeting")
+    for number in range(4):
+        change(admin_user, [make_user(f"Person {number}")], "rescue")
+    monkeypatch.setattr("users.reading_list.ENOUGH", 0)
+    monkeypatch.setattr("users.reading_room.STRETCH", 2)
+
+    found, following = list[str](), "?kind=ONBOARDING"
+    while following:
+        page = client.get(EMAILS + following)
+        found += [row.user.name for row in page.context["cl"].result_list]
+        following = page.context["cl"].next_page
+
+    assert "There was no time to look at all rows" in text_of(client.get(EMAILS, {"kind": "ONBOARDING"}))
+    assert found == ["Grace Hopper"]
+
+
 # Bulk changes, emails, products
 
 
