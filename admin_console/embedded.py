@@ -267,22 +267,32 @@ class Postgres:
         return True
 
     def forget_earlier(self, seconds: float = 60) -> None:
-        """Wait for a server that an earlier, killed launcher left stopping, and remove what tells that it still runs."""
-        note = self.data / "postmaster.pid"
+        """Wait for a server that an earlier, killed launcher left stopping, end what outlived it, and remove its note."""
         until = time.monotonic() + seconds
-        while note.exists():
-            number = note.read_text().partition("\n")[0].strip()
-            try:
-                command = Path(f"/proc/{number}/cmdline").read_bytes()
-            except OSError:
-                command = b""
-            # Another process may have got its number meanwhile; then PostgreSQL would refuse to start.
-            if os.fsencode(self.data) not in command.split(b"\0"):
-                note.unlink(missing_ok=True)
-            elif time.monotonic() > until:
-                raise StartError(f"An earlier PostgreSQL (process {number}) still runs on {self.data}.")
-            else:
-                time.sleep(0.1)
+        while earlier := self._running():
+            if time.monotonic() > until:
+                raise StartError(f"An earlier PostgreSQL (process {min(earlier)}) still runs on {self.data}.")
+            if not any(os.fsencode(self.data) in command.split(b"\0") for command in earlier.values()):
+                # Without their server they end with their statement only, and as long PostgreSQL refuses to start.
+                for number in earlier:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(number, signal.SIGQUIT)
+            time.sleep(0.1)
+        # Another process may have got the number in it meanwhile; then too PostgreSQL would refuse to start.
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def _running(self) -> dict[int, bytes]:
+        """Return the processes of a server on these data, as far as we may see them: number and command."""
+        found = {}
+        with contextlib.suppress(OSError, ValueError):  # the server itself tells its number
+            number = int((self.data / "postmaster.pid").read_text().partition("\n")[0])
+            if os.fsencode(self.data) in (command := Path(f"/proc/{number}/cmdline").read_bytes()).split(b"\0"):
+                found[number] = command
+        for folder in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):  # ended meanwhile, or somebody else's
+                if folder.name.isdigit() and (folder / "cwd").readlink() == self.data and _is_postgres(folder):
+                    found[int(folder.name)] = (folder / "cmdline").read_bytes()
+        return found
 
     def command(self, options: Mapping[str, str]) -> list[str | Path]:
         """Return the command that runs the server with `options`, on its socket only."""
@@ -316,6 +326,10 @@ class Postgres:
                 if time.monotonic() > until:
                     raise StartError(f"PostgreSQL did not answer within {seconds:g} s ({error}).") from None
             time.sleep(0.02)
+
+
+def _is_postgres(process: Path) -> bool:
+    return (process / "comm").read_text() == "postgres\n"
 
 
 def _copied(binaries: Path, to: Path) -> Path:

@@ -105,6 +105,21 @@ def test_it_heals_and_stops(console: Console) -> None:
     assert console.processes() == {}
 
 
+def test_a_statement_that_outlives_its_server_holds_up_no_start(console: Console) -> None:
+    assert console.process
+    with contextlib.closing(
+        psycopg.connect(host=str(sockets_folder(console.home)), user="postgres", dbname="console")
+    ) as database:
+        database.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 10000000000)")
+        console.process.send_signal(signal.SIGSTOP)  # it starts no other server before it is killed too
+        os.kill(console.number_of("bin/postgres"), signal.SIGKILL)
+        console.end(signal.SIGKILL)
+        assert "SELECT" in Path(f"/proc/{database.info.backend_pid}/cmdline").read_text()
+
+        console.start()
+    assert console.serves()
+
+
 def test_a_killed_launcher_leaves_nothing_and_the_next_start_recovers(console: Console) -> None:
     console.end(signal.SIGKILL)
     wait_until(lambda: console.processes() == {}, 20, "the end of everything")
