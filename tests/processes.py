@@ -192,10 +192,9 @@ class Console:
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit() and self.process and int(folder.name) != self.process.pid:
                 try:
-                    environment = (folder / "environ").read_bytes().split(b"\0")
-                    # Valkey writes its title over its environment.
+                    # Valkey writes its title over its environment, and a process that ends has none any more.
                     ours = (folder / "cwd").readlink().is_relative_to(self.home)
-                    if ours or f"ADMIN_CONSOLE_HOME={self.home}".encode() in environment:
+                    if ours or f"ADMIN_CONSOLE_HOME={self.home}".encode() in (folder / "environ").read_bytes().split(b"\0"):
                         found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
                 except OSError:
                     continue
