@@ -82,13 +82,15 @@ def _through_the_worker(bench: Bench, port: int) -> tuple[float, dict[str, int]]
     """Return how many emails a worker of two processes sends per second, and what became of them."""
     waiting = Notification.objects.filter(state__in=OPEN)
     owed = list(waiting.values_list("id", flat=True))
+    # By their index: whoever looks for the last ones among all rows takes the senders' time.
+    first = waiting.order_by("lane", "not_before", "id")[:1]
     with patch.dict(os.environ, EMAIL_HOST="127.0.0.1", EMAIL_PORT=str(port)):
         bench.broker.empty()
         with Worker(bench.home, concurrency=2):
             started = time.perf_counter()
             for _sender in range(SENDERS):
                 tasks.deliver.delay()
-            wait_until(lambda: not waiting.exists(), 1_800, "the end of the emails")
+            wait_until(lambda: not list(first.values_list("id")), 1_800, "the end of the emails")
             seconds = time.perf_counter() - started
     found = Notification.objects.filter(id__gte=min(owed), id__lte=max(owed))
     fates = dict(found.values_list("state").annotate(Count("id")).order_by())

@@ -192,8 +192,11 @@ def place_among_senders(places: int) -> Iterator[int | None]:
         yield taken
     finally:
         if taken is not None:
-            with contextlib.suppress(OperationalError, InterfaceError), connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(hashtext('notifications_sender'), %s)", [taken])
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT pg_advisory_unlock(hashtext('notifications_sender'), %s)", [taken])
+            except (OperationalError, InterfaceError):
+                connection.close()  # The place is free with its end.
 
 
 def share_fate(leaders: set[int]) -> None:

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from notifications.models import Notification
@@ -35,11 +36,16 @@ def assert_applied_once(made: BulkChange) -> None:
     assert Notification.objects.filter(kind="CHANGE").count() == Notification.objects.filter(kind="ONBOARDING").count() == 120
 
 
-def test_a_worker_runs_a_large_change_to_its_end(made, worker):
+def test_a_worker_runs_a_large_change_to_its_end_in_one_session(made, worker):
     tasks.ring_for(made)
     wait_until(lambda: is_over(made), 30)
 
     assert_applied_once(made)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT backend_start FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        assert min(cursor.fetchall())[0] < AccessChange.objects.earliest("at").at
 
 
 def test_a_change_goes_on_where_a_killed_worker_left_it(made, broker, tmp_path):
