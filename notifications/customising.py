@@ -81,7 +81,7 @@ def save_words(
 ) -> Wording:
     """Let these words count from now on, as the version that comes after the one that was shown, and return it.
 
-    Raises PermissionDenied, Refused or WrittenMeanwhile.
+    Words that count already make no version. Raises PermissionDenied, Refused or WrittenMeanwhile.
     """
     words = checked(KINDS[kind], subject=subject, html=html, text=text)
     made = Wording(kind=kind, variant=variant, language=language, subject=words.subject, html=words.html, text=words.text)
@@ -89,13 +89,13 @@ def save_words(
 
 
 def use_own_words(*, actor: User, kind: str, variant: str, language: str, now: datetime) -> Wording:
-    """Let the console's own words count again, which is a version too. Raises PermissionDenied."""
+    """Let the console's own words count again, which is a version too, unless they do. Raises PermissionDenied."""
     after = _last(kind, variant, language)
     return _saved(Wording(kind=kind, variant=variant, language=language), actor=actor, after=after, now=now)
 
 
 def restore(*, actor: User, version: Wording, now: datetime) -> Wording:
-    """Let the words of an earlier version count again, as a new one. Raises PermissionDenied or Refused."""
+    """Let the words of an earlier version count again, as a new one unless they do. Raises PermissionDenied or Refused."""
     if not version.is_own:  # a placeholder may be gone since
         checked(KINDS[version.kind], subject=version.subject, html=version.html, text=version.text)
     copied = {name: getattr(version, name) for name in ("kind", "variant", "language", "subject", "html", "text")}
@@ -145,6 +145,8 @@ def send_test(
 
 def _saved(made: Wording, *, actor: User, after: int, now: datetime) -> Wording:
     _require(actor)
+    if (counting := _counting(made)) and _words_of(counting) == _words_of(made):
+        return counting
     made.number, made.made_by, made.made_at = after + 1, actor, now
     try:
         with transaction.atomic():
@@ -152,11 +154,21 @@ def _saved(made: Wording, *, actor: User, after: int, now: datetime) -> Wording:
             what = {"kind": made.kind, "variant": made.variant, "language": made.language, "version": made.number}
             record(Action.TEMPLATE_CHANGED, actor=actor, subject=made.pk, after=what)
     except IntegrityError as error:
-        newest = versions(made.kind, made.variant, made.language).select_related("made_by").first()
-        if newest is None or newest.number <= after:
+        counting = _counting(made)
+        if counting is None or counting.number <= after:
             raise
-        raise WrittenMeanwhile(newest.made_by) from error
+        if _words_of(counting) != _words_of(made):
+            raise WrittenMeanwhile(counting.made_by) from error
+        return counting
     return made
+
+
+def _counting(made: Wording) -> Wording | None:
+    return versions(made.kind, made.variant, made.language).select_related("made_by").first()
+
+
+def _words_of(version: Wording) -> tuple[str, str, str]:
+    return version.subject, version.html, version.text
 
 
 def _last(kind: str, variant: str, language: str) -> int:

@@ -109,6 +109,14 @@ class TestWords:
         assert [made.number for made in (first, second, third, fourth)] == [1, 2, 3, 4]
         assert (third.subject, third.restores, fourth.is_own) == (first.subject, first, True)
 
+    def test_words_that_count_already_make_no_version(self, sue: User) -> None:
+        first = save(sue)
+        own = [customising.use_own_words(actor=sue, kind="CHANGE", variant="", language="en", now=NOW) for _click in range(2)]
+
+        again = [customising.restore(actor=sue, version=first, now=NOW), save(sue, after=3)]
+
+        assert [version.number for version in own + again] == [2, 2, 3, 3]
+
     def test_of_two_who_write_at_once_the_second_is_told(self, sue: User) -> None:
         save(sue)
 
