@@ -8,6 +8,7 @@ from django.utils import translation
 
 from notifications.actions import queue, queue_message
 from notifications.emails import ACCOUNT, KINDS, LinkFacts, compose, language_of
+from notifications.models import Notification, State
 from notifications.wordings import identity
 from users import actions, invitations
 from users.models import AdminAction, User, UserGroup
@@ -16,9 +17,18 @@ INVITATION, ROLE = "INVITATION", "ROLE"  # both about an AdminAction
 
 
 @transaction.atomic
-def invite(*, actor: User, user: User, now: datetime) -> None:
-    """Owe the user an email with a link to choose a password, a new one each time. Raises users.actions.NotAllowed."""
+def invite(*, actor: User, user: User, now: datetime) -> bool:
+    """Owe the user an email with a link to choose a password, a new one each time; return whether it is a new one.
+
+    One that waits is the one that goes. Raises users.actions.NotAllowed.
+    """
+    invitations.lock_invitable(actor=actor, user=user)  # Of several clicks one comes first.
+    # No constraint says so: one that is tried again may wait beside one that was owed meanwhile.
+    waiting = Notification.objects.filter(user=user, kind=INVITATION, state__in=(State.QUEUED, State.DEFERRED))
+    if waiting.exists():
+        return False
     _owe(INVITATION, invitations.invite(actor=actor, user=user))
+    return True
 
 
 @transaction.atomic

@@ -26,6 +26,16 @@ class InvitationOver(Exception):
 def invite(*, actor: User, user: User) -> AdminAction:
     """Record that the actor invites the user, once more if need be; the record's id is what the email is about.
 
+    Raises what `lock_invitable` raises.
+    """
+    lock_invitable(actor=actor, user=user)
+    logger.info("user_invited", extra={"user": user.pk, "actor": actor.pk})
+    return record(Action.USER_INVITED, actor=actor, subject=user.pk)
+
+
+def lock_invitable(*, actor: User, user: User) -> None:
+    """Let nobody else invite the user before the current transaction ends.
+
     Raises NotAllowed when the actor may not, or when there is nothing to invite the user to: they chose a password already.
     """
     require(actor, Capability.MANAGE_USERS)
@@ -34,8 +44,6 @@ def invite(*, actor: User, user: User) -> AdminAction:
         raise NotAllowed(_("%(name)s has a password already.") % {"name": user.name})
     if not user.is_active:
         raise NotAllowed(_("%(name)s may not sign in.") % {"name": user.name})
-    logger.info("user_invited", extra={"user": user.pk, "actor": actor.pk})
-    return record(Action.USER_INVITED, actor=actor, subject=user.pk)
 
 
 def invitations_of(user: User) -> list[AdminAction]:

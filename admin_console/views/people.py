@@ -45,17 +45,17 @@ def add_user(request: Request) -> HttpResponse:
 @require_POST
 @requires(Capability.MANAGE_USERS)
 def invite_user(request: Request, user_id: int) -> HttpResponse:
-    """Send the invitation once more, with a new link."""
+    """Send the invitation once more, with a new link, unless one waits to be sent."""
     user = get_object_or_404(visible_to(request.user).select_related("product_access"), pk=user_id)
     try:
         if not may_sign_in(user):
             raise NotAllowed(_("%(name)s holds no product and could not sign in: assign one first.") % {"name": user.name})
-        invite(actor=request.user, user=user, now=now())
+        is_new = invite(actor=request.user, user=user, now=now())
     except NotAllowed as error:
         messages.error(request, str(error))
     else:
         ring()
-        messages.success(request, _("The invitation is on its way."))
+        messages.success(request, _("The invitation is on its way.") if is_new else _("An invitation waits to be sent already."))
     return see_other("user", user.pk)
 
 

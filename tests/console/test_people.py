@@ -217,17 +217,27 @@ class TestInvitation:
         assert "You have no products at the moment" in response.text
         assert SESSION_KEY not in client.session
 
-    @pytest.mark.usefixtures("ada")
+    @pytest.mark.usefixtures("ada", "smtp_script")
     def test_it_is_sent_again_and_the_page_counts(self, client: Client) -> None:
         grace = give(make_user("Grace Hopper", password="!never"), "rescue")
 
         for _time in range(2):
             client.post(f"/users/{grace.pk}/invite/")
+            deliver()
 
         assert Notification.objects.filter(user=grace, kind="INVITATION").count() == 2
         page = client.get(f"/users/{grace.pk}/").text
         assert "2 sent" in page
         assert "Send the invitation again" in page
+
+    @pytest.mark.usefixtures("ada")
+    def test_one_that_waits_is_the_one_that_goes(self, client: Client) -> None:
+        grace = give(make_user("Grace Hopper", password="!never"), "rescue")
+
+        for said in ("The invitation is on its way.", "An invitation waits to be sent already."):
+            assert said in client.post(f"/users/{grace.pk}/invite/", follow=True).text
+
+        assert "1 sent" in client.get(f"/users/{grace.pk}/").text
 
     @pytest.mark.usefixtures("ada")
     def test_nobody_is_invited_who_could_not_sign_in_or_has_a_password(self, client: Client) -> None:
