@@ -52,10 +52,11 @@ from users.queries import (
 
 FAR = 15_000  # users looked at in one stretch
 FAR_BY_ID = 25_000  # the same where they come by id, for those beside each other in one table are so in the others
+FAR_SEARCHED = 75_000  # the same of a search, whose finds bear one name and so stand together
 RARE = 0.01  # of all people
 FEW = 5_000  # users of a role or group, who are sorted at once
-FEW_FOUND = 500  # the same of a search
-COMMON = 50  # users among the next `FAR` who are found: so many are all over the list
+SAMPLE = 10_000  # users taken anywhere, to tell whether a search finds many
+COMMON = 15  # of those found: so many are near enough for a walk
 MANY = 5  # stretches looked at for one page
 LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)  # before anybody was seen
 SUSPENDED: dict[str, Any] = {"table": "products_productaccess", "by": ("user_id",), "where": "suspended"}
@@ -179,16 +180,35 @@ class Found:
 
     def are_few(self) -> bool:
         """Return whether an index says at once that there are only a few of them."""
-        asked: list[QuerySet[Any]] = []
-        if self.wanted.search:
-            sought = users_matching(User.objects.all(), UserFilter(search=self.wanted.search), now=self.now)
-            if not _are_common(sought) and sought[: FEW_FOUND + 1].count() <= FEW_FOUND:
-                return True
+        if self.wanted.search and not self._is_common_search():
+            return True
         if self.wanted.role and Role.MEMBER not in self.wanted.role:
-            asked.append(User.objects.filter(role__in=self.wanted.role).exclude(role=Role.MEMBER))
-        if self.wanted.group and 0 not in self.wanted.group:
-            asked.append(GroupMembership.objects.filter(group__id__any=with_subgroups(self.wanted.group)))
-        return any(rows[: FEW + 1].count() <= FEW for rows in asked)
+            others = User.objects.filter(role__in=self.wanted.role).exclude(role=Role.MEMBER)
+            if others[: FEW + 1].count() <= FEW:
+                return True
+        return self.are_of_few_groups
+
+    @cached_property
+    def are_of_few_groups(self) -> bool:
+        """Whether the groups that are asked for have only a few members."""
+        if not self.wanted.group or 0 in self.wanted.group:
+            return False
+        return GroupMembership.objects.filter(group__id__any=with_subgroups(self.wanted.group))[: FEW + 1].count() <= FEW
+
+    def _is_common_search(self) -> bool:
+        """Return whether the search finds many of a sample of users. To find and count all 40,000 would take half a second."""
+        sought = users_matching(User.objects.all(), UserFilter(search=self.wanted.search), now=self.now)
+        sql, params = _sql(sought.order_by().values_list("pk", flat=True)[:COMMON])
+        with connection.cursor() as cursor:
+            percent = min(100 * SAMPLE / max(_people(cursor), 1), 100)
+            sample = f"SELECT id, search_key FROM users_user TABLESAMPLE SYSTEM ({percent:.3f}) REPEATABLE (1)"
+            cursor.execute(f"SELECT count(*) FROM (WITH users_user AS ({sample}) {sql}) AS found", params)
+            return bool(cursor.fetchone()[0] == COMMON)
+
+    @property
+    def far(self) -> int | None:
+        """How far a walk may go to find them, if not as far as any."""
+        return FAR_SEARCHED if self.wanted.search else None
 
     @cached_property
     def share(self) -> float:
@@ -197,8 +217,7 @@ class Found:
         with connection.cursor() as cursor:
             cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}", params)
             expected = cursor.fetchone()[0][0]["Plan"]["Plan Rows"]
-            cursor.execute("SELECT reltuples FROM pg_class WHERE oid = 'users_user'::regclass")
-            return float(min(expected / max(cursor.fetchone()[0], 1.0), 1.0))
+            return float(min(expected / max(_people(cursor), 1.0), 1.0))
 
     @property
     def is_narrow(self) -> bool:
@@ -235,7 +254,7 @@ def page_of(
                 # Those who hold most are few, and no index knows them.
                 places = None if found.is_narrow else _look_through(found, order, limit, since, backwards)
             else:
-                places = _walk(found.one_by_one(), order, limit, since, backwards)
+                places = _walk(found.one_by_one(), order, limit, since, backwards, far=found.far)
         if places is None:
             places = _sweep(found, order, limit, since, backwards)
     except EmptyResultSet:
@@ -244,19 +263,16 @@ def page_of(
     return shown[::-1] if backwards else shown, more
 
 
-def _are_common(sought: QuerySet[User]) -> bool:
-    """Return whether a search finds many among the first names. Their index knows; to find 40,000 takes half a second."""
-    sql, params = _sql(sought.order_by().values_list("pk", flat=True)[:COMMON])
-    first = f"SELECT id, search_key FROM users_user ORDER BY name_key, id LIMIT {FAR}"
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT count(*) FROM (WITH users_user AS ({first}) {sql}) AS found", params)
-        return bool(cursor.fetchone()[0] == COMMON)
+def _people(cursor: Any) -> float:
+    """Return how many users there are, as far as PostgreSQL has noticed."""
+    cursor.execute("SELECT reltuples FROM pg_class WHERE oid = 'users_user'::regclass")
+    return float(cursor.fetchone()[0])
 
 
 def _are_rare(found: Found, limit: int) -> bool:
     """Return whether a walk had to go further than it may, as far as can be told; of one filter most values are common."""
     asked = found.wanted.as_dict()
-    return bool(asked.keys() & {"product"} or len(asked) > 1) and found.share * FAR_BY_ID < limit
+    return bool(asked.keys() & {"product"} or len(asked) > 1) and found.share * (found.far or FAR_BY_ID) < limit
 
 
 def _of_texts(key: str, wanted: UserFilter, descending: bool) -> Order:
@@ -440,7 +456,8 @@ def _sweep(found: Found, order: Order, limit: int, since: Place | None, backward
     elif order.kind == "text":  # as an expression no index has it in order, so none is followed
         key = Concat(order.key, Value(""), output_field=TextField(db_collation="C"))
     among: QuerySet[Any]
-    chosen, asked = _sql(found.all_at_once(each=found.share < RARE))
+    # Few members of a group are found by its index at once; of many, each of few users is looked up among them.
+    chosen, asked = _sql(found.all_at_once(each=found.share < RARE and not found.are_of_few_groups))
     if order.narrow and found.is_narrow:
         among, chosen, asked = accesses_matching(ProductAccess.objects.all(), found.wanted, now=found.now), "SELECT 0", []
     else:
