@@ -137,18 +137,17 @@ def product_marks(products: Sequence[tuple[str, Product]], *, hollow: bool) -> S
     """Return the products, each with its code, as marks; `hollow` for who never signed in. Their names are read out."""
     if not products:
         return dash(_("No product"))
+    names = [product.name for _code, product in products]
     marks = [_mark(hue(each.pk), code, each.name, hollow) for code, each in products[:SHOWN]]
-    if rest := products[SHOWN:]:
-        marks.append(_mark("mark-more", f"+{len(rest)}", ", ".join(product.name for _code, product in rest), hollow))
-    return format_html('<ul class="marks">{}</ul>', SafeString("".join(marks)))
+    if rest := names[SHOWN:]:
+        marks.append(_mark("mark-more", f"+{len(rest)}", ", ".join(rest), hollow))
+    # One element a mark: a list of fifty users has hundreds of them.
+    return format_html('<span class="marks" role="img" aria-label="{}">{}</span>', ", ".join(names), SafeString("".join(marks)))
 
 
 @lru_cache(maxsize=1_000)
 def _mark(style: str, code: str, name: str, hollow: bool) -> SafeString:
-    return format_html(
-        '<li class="mark {}{}" title="{}"><span aria-hidden="true">{}</span><span class="visually-hidden">{}</span></li>',
-        *(style, " mark-hollow" * hollow, name, code, name),
-    )
+    return format_html('<span class="mark {}{}" title="{}">{}</span>', style, " mark-hollow" * hollow, name, code)
 
 
 @register.simple_tag

@@ -8,7 +8,7 @@ body.addEventListener("htmx:configRequest", (event) => {
   event.detail.headers["X-CSRFToken"] = document.querySelector('meta[name="csrf-token"]').content;
 });
 
-/* What every new piece of the page needs, at the start and after each swap. */
+/* What every new piece of the page needs, after each swap and, htmx having looked through the page, at the start. */
 function prepare(root) {
   for (const dialog of all("dialog[data-open]:not([open])", root)) open(dialog);
   for (const box of all("[data-indeterminate]", root)) box.indeterminate = true;
@@ -284,4 +284,3 @@ palette?.addEventListener("keydown", (event) => {
 palette?.addEventListener("click", (event) => { if (event.target === palette) palette.close(); });
 
 showTheme();
-prepare(document);

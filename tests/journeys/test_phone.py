@@ -64,6 +64,9 @@ def test_the_main_job_by_taps(phone: Page, console: Console) -> None:
             phone.locator("dialog[open]").get_by_text("Add", exact=True).tap()
             expect(phone.locator("dialog[open] [name=shown][value=ADD]")).to_have_count(1)
             phone.get_by_role("checkbox", name="Do not notify users about this change").tap()
-        button.tap()
+            button.tap()
+            expect(button).to_have_count(0)  # the primary button that comes next is another one
+        else:
+            button.tap()
     expect(phone.locator("dialog[open]")).to_have_count(0)
     expect(phone.locator("#selection-count")).to_have_text(re.compile("Nobody selected"))
