@@ -62,7 +62,9 @@ class Selection:
             return rows.order_by().count()
 
     def ticked_of(self, user_ids: Iterable[int], actor: Any, *, now: datetime) -> set[int]:
-        """Return which of these users, those of one page, are selected."""
+        """Return which of these users, whom the actor sees on one page, are selected."""
+        if not self.everyone:
+            return set(self.ids).intersection(user_ids)
         return set(self.users(actor, now=now).filter(id__in=list(user_ids)).values_list("id", flat=True))
 
     def as_json(self) -> dict[str, Any]:
