@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.conf import settings
+from django.db.models import Exists, F, OuterRef
 from django.urls import reverse
 from django.utils.formats import number_format
 from django.utils.translation import gettext, ngettext
@@ -15,9 +16,10 @@ from notifications.emails import Kind
 from notifications.models import Notification
 from notifications.phrases import day, labelled, link, listing, sentences, together
 from notifications.placeholders import Placeholder, Value
-from products.models import BulkChange, BulkChangeMove, SeatWarning
+from notifications.wordings import identity
+from products.models import BulkChange, BulkChangeMove, SeatReservation, SeatWarning
 from products.pauses import Pause, pause_of
-from users.models import User
+from users.models import Action, AdminAction, User
 
 COURSES = {
     "FINISHED": _("Bulk change finished"),
@@ -52,12 +54,14 @@ class CourseFacts:
 
 @dataclass(frozen=True)
 class SeatFacts:
-    """How many seats of a product are left."""
+    """How many seats of a product are left, and which change took some last; 0: none did, or their number was set since."""
 
     product: str
     product_id: int
     free: int
     seats: int
+    change: int = 0
+    actor_name: str = ""  # empty when emails name nobody
 
 
 def course_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
@@ -90,23 +94,45 @@ def course_values(facts: CourseFacts) -> dict[str, Value]:
 
 
 def seat_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
-    """Return which seats ran low, by notification id, in one query."""
+    """Return which seats ran low, by notification id, in two queries, and two for each product."""
     found = SeatWarning.objects.select_related("product").in_bulk({n.about for n in notifications})
-    return {
-        n.id: SeatFacts(warning.product.name, warning.product_id, warning.free, warning.seats)
-        for n in notifications
-        if (warning := found.get(n.about)) is not None
-    }
+    names_actor = identity().names_actor
+    facts = {number: _seats(warning, names_actor=names_actor) for number, warning in found.items()}
+    return {n.id: facts[n.about] for n in notifications if n.about in facts}
 
 
 def seat_values(facts: SeatFacts) -> dict[str, Value]:
     """Return what an email about seats says in the language that is active."""
     numbers = {"free": number_format(facts.free, force_grouping=True), "seats": number_format(facts.seats, force_grouping=True)}
+    outcome = [sentences(gettext("Free seats: %(free)s of %(seats)s") % numbers)]
+    if facts.change:
+        told = {"number": facts.change, "name": facts.actor_name}
+        by_name, by_nobody = (
+            gettext("Last change that took seats: #%(number)s, by %(name)s"),
+            gettext("Last change that took seats: #%(number)s"),
+        )
+        outcome.append(sentences((by_name if facts.actor_name else by_nobody) % told))
+        outcome.append(link(settings.CONSOLE_URL + reverse("change", args=[facts.change]), gettext("Open the change")))
     return {
         "product": Value.plain(facts.product),
-        "outcome": sentences(gettext("Free seats: %(free)s of %(seats)s") % numbers),
+        "outcome": together(*outcome),
         "link": link(settings.CONSOLE_URL + reverse("product", args=[facts.product_id]), gettext("Open the product")),
     }
+
+
+def _seats(warning: SeatWarning, *, names_actor: bool) -> SeatFacts:
+    of_it = {"change": OuterRef("pk"), "product": warning.product_id}
+    took = Exists(BulkChangeMove.objects.filter(**of_it, gained__gt=F("lost"))) | Exists(SeatReservation.objects.filter(**of_it))
+    changes = BulkChange.objects.filter(took, requested_at__lte=warning.at).select_related("actor")
+    facts = SeatFacts(warning.product.name, warning.product_id, warning.free, warning.seats)
+    if (change := changes.order_by("-id").first()) is None:
+        return facts
+    set_since = AdminAction.objects.filter(
+        action=Action.PRODUCT_SEATS_CHANGED, subject_id=warning.product_id, at__range=(change.requested_at, warning.at)
+    )
+    if set_since.exists():
+        return facts
+    return replace(facts, change=change.pk, actor_name=change.actor.name if change.actor and names_actor else "")
 
 
 def _moves(changes: Collection[int]) -> dict[int, tuple[Move, ...]]:
@@ -144,7 +170,7 @@ def _course_sample(kind: str, reader: User, now: datetime) -> CourseFacts:
 
 
 def _seat_sample(reader: User, variant: str, now: datetime) -> SeatFacts:
-    return SeatFacts("GoTo Meeting", 1, 4, 100)
+    return SeatFacts("GoTo Meeting", 1, 4, 100, 1, reader.name)
 
 
 CHANGE_PLACEHOLDERS = (

@@ -3,11 +3,12 @@
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
-from notifications.models import Notification
+from notifications.models import MailIdentity, Notification
 from products.models import Seat, SeatWarning
 from products.news import COURSE_KINDS
-from products.seats import warn_of_low_seats
+from products.seats import set_seats, warn_of_low_seats
 from tests.factories import NOW, change, limit, make_holders, make_user, make_users, product, run
 from tests.mail import ScriptedServer
 from tests.notifications.test_delivery import deliver
@@ -96,6 +97,32 @@ class TestSeats:
         assert len(smtp_script.messages) == 2
         assert smtp_script.messages[0].message["Subject"] == "Few seats of Rescue are left"
         assert "Free seats: 1 of 10" in smtp_script.messages[0].text
+
+    @pytest.mark.parametrize("names_actor", [True, False])
+    def test_whose_change_took_the_seats_is_said(self, smtp_script: ScriptedServer, names_actor: bool) -> None:
+        MailIdentity.objects.create(names_actor=names_actor)
+        ada = make_user("Ada Admin", role=Role.ADMIN)
+        limit("rescue", 10)
+        made = change(ada, make_users(9), "rescue", notify=False)
+        change(ada, make_users(1), "meeting", notify=False)
+
+        warn_of_low_seats(now=NOW)
+        deliver()
+
+        [received] = [m for m in smtp_script.messages if m.message["Subject"] == "Few seats of Rescue are left"]
+        assert f"Last change that took seats: #{made.pk}{', by Ada Admin' if names_actor else ''}\n" in received.text
+        assert f"/changes/{made.pk}/" in received.text
+        assert f'/changes/{made.pk}/"' in received.html
+
+    def test_no_change_is_named_when_the_number_of_seats_was_set_since(self, smtp_script: ScriptedServer) -> None:
+        ada, now = make_user(role=Role.ADMIN), timezone.now()
+        change(ada, make_users(9), "rescue", notify=False, now=now)
+        set_seats(actor=ada, product_id=product("rescue").pk, seats=10)
+
+        warn_of_low_seats(now=timezone.now())
+        deliver()
+
+        assert "/changes/" not in smtp_script.messages[0].text
 
     def test_once_more_only_after_there_were_enough(self) -> None:
         make_user(role=Role.ADMIN)
