@@ -5,7 +5,6 @@ So publishing may fail, and must never make a page fail or wait.
 """
 
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -131,12 +130,6 @@ def keep_session(*, task: Any, state: str, **_: Any) -> None:
             session.close_if_unusable_or_obsolete()
         else:
             session.close()
-
-
-@signals.worker_process_init.connect
-def keep_code_out_of_collections(**_: Any) -> None:
-    """Let the garbage collector look at what a process makes, and not again and again at what it was started with."""
-    gc.freeze()
 
 
 class Ticker:
