@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
-from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 
 from tests.database import Database
@@ -216,9 +215,3 @@ def at_once(database: Database, isolation: str, *statements: tuple[str, tuple[in
     for thread in threads:
         thread.join()
     return errors
-
-
-def test_the_rules_can_be_taken_back_and_made_again(committed_db: Database) -> None:
-    call_command("migrate", "users", "0001", verbosity=0, interactive=False)
-    sql("UPDATE users_user SET is_active = false")
-    call_command("migrate", "users", verbosity=0, interactive=False)
