@@ -1,9 +1,12 @@
 """The pictures of docs/img: `make screenshots` takes them anew, from the console of the journeys with its invented people."""
 
 import re
+from itertools import product
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
+
+from tests.journeys.test_styleguide_pictures import AGREED, THEMES, WIDTHS, taken
 
 PICTURES = Path(__file__).parents[2] / "docs" / "img"
 MOST_BYTES = 150_000
@@ -32,8 +35,8 @@ def test_take_the_pictures(admin: Page) -> None:
     admin.get_by_role("button", name=re.compile("Select all")).click()
     expect(admin.locator("#selected")).to_have_text(re.compile(r"\d{2,} selected"))
     admin.locator("#manage-products").click()
-    for product in ("GoTo Meeting", "GoTo Resolve"):
-        admin.get_by_role("checkbox", name=product).check()
+    for name in ("GoTo Meeting", "GoTo Resolve"):
+        admin.get_by_role("checkbox", name=name).check()
     expect(admin.locator("#change-short")).to_have_text(re.compile(r"\d+ users change"))
     take(admin, "manage-products", of="dialog[open]")
 
@@ -46,3 +49,12 @@ def test_take_the_pictures(admin: Page) -> None:
     admin.goto("/styleguide/")
     admin.get_by_role("heading", name="A change, at its loudest").scroll_into_view_if_needed()
     take(admin, "styleguide")
+
+
+def test_take_the_pictures_that_the_style_guide_is_compared_with(page: Page) -> None:
+    page.goto("/styleguide/")
+    for width, theme in product(WIDTHS, THEMES):
+        picture = AGREED / f"{width}-{theme}.png"
+        picture.parent.mkdir(exist_ok=True)
+        picture.write_bytes(taken(page, width, theme))
+        assert picture.stat().st_size < MOST_BYTES, f"{picture} is too large for the repository"
