@@ -46,7 +46,9 @@ class Reader(HTMLParser):
         if not self.is_silent:
             self.heard += [text for text in spoken if text]
         if tag not in VOID:
-            self.inside.append((tag, tag in SILENT or given.get("aria-hidden") == "true" or given.get("translate") == "no"))
+            # An image says its name, and nothing that it is made of.
+            unheard = tag in SILENT or given.get("aria-hidden") == "true" or given.get("role") == "img"
+            self.inside.append((tag, unheard or given.get("translate") == "no"))
 
     def handle_endtag(self, tag: str) -> None:
         while self.inside and self.inside.pop()[0] != tag:
