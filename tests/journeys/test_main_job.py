@@ -54,7 +54,7 @@ def test_from_the_click_to_the_inbox_and_the_history(admin: Page, console: Conso
 
     # The list shows the new state without a reload, and nobody is ticked any more.
     expect(admin.locator("#selection")).to_contain_text("Nobody selected")
-    expect(admin.locator("tbody tr")).to_contain_text("GoTo Meeting")
+    expect(admin.locator("tbody tr").get_by_role("img", name="GoTo Meeting")).to_be_visible()
 
     # Both got an email about the change and one on how to start.
     for _id, _name, email in people:
