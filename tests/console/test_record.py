@@ -26,6 +26,7 @@ READS = {
     "require": "asks only",
     "send_test": "sends an email to the admin who asks for it, and to nobody else",
     "check_intent": "asks only",
+    "lock_invitable": "asks only, and lets nobody else invite meanwhile",
     "apply_batch": "is part of a change that was recorded when it was asked for; the history tells what it did",
     "skip_out_of_reach": "is part of a batch",
     "acting": "names the actor to the database",

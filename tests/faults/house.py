@@ -255,6 +255,9 @@ class House:
                 client.config_set("maxmemory", 0)
 
 
+LOCK_ONE = "SELECT 1 FROM products_productaccess WHERE user_id = %s FOR UPDATE"
+
+
 @contextlib.contextmanager
 def held(house: House, statement: str, *params: object) -> Iterator[None]:
     """Hold the locks of a statement in an idle transaction inside the block."""

@@ -4,7 +4,7 @@ import pytest
 
 from products import actions, tasks
 from products.models import BulkChange
-from tests.faults.house import APPLY, House, Visitor, form
+from tests.faults.house import APPLY, LOCK_ONE, House, Visitor, form, held
 from tests.processes import wait_until
 from users.models import User
 
@@ -16,9 +16,10 @@ def test_a_full_disk_pauses_a_change_and_room_lets_it_finish(house: House, admin
         pytest.skip("This account may mount no disk that would be soon full, and no namespace of its own to do it in.")
     people = house.people(120, "rescue")
     with house.history_on_small_disk() as disk:
-        made = house.ask(admin, people, "meeting")
-        wait_until(lambda: house.done(made) >= 2, 20, "two batches")
-        disk.fill()
+        with held(house, LOCK_ONE, people[60]):  # or it might be over before there is no room
+            made = house.ask(admin, people, "meeting")
+            wait_until(lambda: house.waiting_for_locks() and house.done(made) >= 2, 20, "two batches and a lock")
+            disk.fill()
         wait_until(lambda: BulkChange.objects.get(pk=made.pk).state == BulkChange.State.PAUSED, 30, "the pause")
         made.refresh_from_db()
         house.assert_well("on a full disk")

@@ -9,15 +9,12 @@ from products import actions
 from products.models import BulkChange
 from products.queries import skipped_by_reason
 from tests.factories import make_group, make_user
-from tests.faults.house import APPLY, LONG, House, Visitor, form, held
+from tests.faults.house import APPLY, LOCK_ONE, LONG, House, Visitor, form, held
 from tests.processes import wait_until
 from users.models import GroupMembership, Role, User
 from users.queries import UserFilter
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
-
-
-LOCK_ONE = "SELECT 1 FROM products_productaccess WHERE user_id = %s FOR UPDATE"
 
 
 def test_a_form_whose_users_came_or_went_since_the_preview_applies_nothing(house: House, admin: User) -> None:
