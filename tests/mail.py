@@ -3,7 +3,6 @@
 Take the fixtures by importing them in a folder's conftest.py.
 """
 
-import socket
 import socketserver
 import ssl
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.database import Database
-from tests.processes import Process
+from tests.processes import Process, free_port
 
 SHORT_TIMEOUT = 1.0
 
@@ -177,10 +176,9 @@ class Sink(Process):
     """The console's own mail sink, as a process on the test's database."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        super().__init__("mail_sink", [sys.executable, "manage.py", "mail_sink", "--port", str(self.port)], folder)
+        port = free_port()
+        self.port = int(port)
+        super().__init__("mail_sink", [sys.executable, "manage.py", "mail_sink", "--port", port], folder)
 
     def received(self) -> list[Received]:
         """Return every message that it stored, oldest first."""

@@ -1,5 +1,7 @@
 """Real processes for tests: a Valkey, a Celery worker, a whole console."""
 
+import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -140,10 +142,16 @@ def console_home(of: str) -> Path:
     return home
 
 
+# Below 32,768, from where on Linux gives them to connections, so that none takes one before its server does.
+_ports = itertools.count(10_000 + os.getpid() % 2_000 * 10)
+
+
 def free_port() -> str:
-    """Return a port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return str(server.getsockname()[1])
+    """Return a port on which nobody listens, another one each time; each process of the tests looks for it elsewhere."""
+    while True:
+        port = next(_ports)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return str(port)
 
 
 class Console:
