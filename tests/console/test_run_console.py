@@ -87,24 +87,6 @@ def test_nobody_else_reads_its_secrets(console: Console) -> None:
     assert "lovelace" not in log
 
 
-def test_it_heals_and_stops(console: Console) -> None:
-    # A child of a child too: granian and Celery look after theirs.
-    for name in ("bin/postgres", "valkey-server", "mail_sink", "-m celery", "-m admin_console.web"):
-        before = console.number_of(name)
-        assert before, f"{name} does not run"  # Number 0 would be ourselves.
-        os.kill(before, signal.SIGKILL)
-        wait_until(lambda before=before, name=name: console.number_of(name) not in (0, before), 20, f"the healing of {name}")  # type: ignore[misc]
-    wait_until(console.serves, 20, "serving again")
-    web = console.number_of("-m admin_console.web")
-    assert web
-    worker = min(number for number, command in console.processes().items() if "-m admin_console.web" in command and number != web)
-    os.kill(worker, signal.SIGKILL)
-    wait_until(console.serves, 20, "serving again")
-
-    assert console.end(signal.SIGINT) == 0
-    assert console.processes() == {}
-
-
 def test_a_statement_that_outlives_its_server_holds_up_no_start(console: Console) -> None:
     assert console.process
     with contextlib.closing(
@@ -130,7 +112,23 @@ def test_a_killed_launcher_leaves_nothing_and_the_next_start_recovers(console: C
     assert console.serves()
     assert "with the password in" in console.told
     assert (log.parent.stat().st_mode & 0o777, log.stat().st_mode & 0o777) == (0o700, 0o600)
-    assert console.end(signal.SIGTERM) == 0
+
+
+def test_it_heals_and_stops(console: Console) -> None:
+    # A child of a child too: granian and Celery look after theirs.
+    for name in ("bin/postgres", "valkey-server", "mail_sink", "-m celery", "-m admin_console.web"):
+        before = console.number_of(name)
+        assert before, f"{name} does not run"  # Number 0 would be ourselves.
+        os.kill(before, signal.SIGKILL)
+        wait_until(lambda before=before, name=name: console.number_of(name) not in (0, before), 20, f"the healing of {name}")  # type: ignore[misc]
+    wait_until(console.serves, 20, "serving again")
+    web = console.number_of("-m admin_console.web")
+    assert web
+    worker = min(number for number, command in console.processes().items() if "-m admin_console.web" in command and number != web)
+    os.kill(worker, signal.SIGKILL)
+    wait_until(console.serves, 20, "serving again")
+
+    assert console.end(signal.SIGINT) == 0
     assert console.processes() == {}
 
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -22,6 +23,8 @@ def started_house() -> Iterator[House]:
     """Start a console; take `house` instead."""
     with House() as house:
         yield house
+        assert house.console.end(signal.SIGTERM) == 0  # Ctrl-C is what test_run_console.py stops its own by
+        assert house.console.processes() == {}
         for kind, seconds in sorted(house.resumed_after.items()):
             print(f"went on after the death of {kind}: {len(seconds)} times, after at most {max(seconds):.1f} s")
 
