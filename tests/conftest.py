@@ -11,6 +11,7 @@
 Set TEST_DATABASE_URL to a superuser's URL to use a PostgreSQL server of your own instead of a throwaway one.
 """
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from tests.database import Cluster, Database, remove_cluster, started_cluster, u
 from tests.processes import Broker, Worker
 
 HOME = Path(os.environ["TEST_HOME"])
+gc.set_threshold(50_000, 20, 20)  # Looking for cycles of garbage as often as Python does would take a twentieth of the time.
 
 
 def pytest_configure(config: pytest.Config) -> None:
