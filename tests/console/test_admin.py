@@ -785,7 +785,7 @@ def test_a_list_costs_the_same_for_few_and_many(client: Client, reader: User, ad
     client.get(HISTORY)
     more(3)
     few = {address: cost(address) for address in LISTS}
-    more(40)
+    more(9)
 
     assert [address for address in LISTS if cost(address) > few[address]] == []  # of actions fewer: those shown are of one kind
     assert max(few.values()) <= 15
@@ -808,7 +808,7 @@ def test_a_persons_page_costs_the_same_for_few_and_many(client: Client, reader: 
     client.get(page)
     more(2)
     few = cost()
-    more(20)
+    more(6)
 
     assert cost() == few <= 18
 

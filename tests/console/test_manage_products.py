@@ -17,7 +17,7 @@ from products import actions
 from products.models import BulkChange, Mode, Product, SelectionDraft
 from products.queries import selection_draft
 from tests.console.pages import shown
-from tests.factories import change, give, held_by, ids, limit, make_group, make_user, make_users, product
+from tests.factories import change, give, held_by, ids, limit, make_group, make_holders, make_user, make_users, product
 from users.models import Role, User
 from users.queries import UserFilter
 
@@ -176,7 +176,7 @@ def test_users_out_of_scope_are_not_counted(client: Client, manager: User) -> No
 
 def test_the_dialog_costs_the_same_for_few_and_many(client: Client, ada: User) -> None:
     def statements(size: int) -> tuple[int, int]:
-        draft = ticking(ada, [give(make_user(), "meeting") for _ in range(size)])
+        draft = ticking(ada, make_holders(size, "meeting"))
         with CaptureQueriesContext(connection) as dialog:
             client.get(OPEN, {"draft": draft.pk}, headers=HTMX)
         with CaptureQueriesContext(connection) as preview:
@@ -190,8 +190,7 @@ def test_the_dialog_costs_the_same_for_few_and_many(client: Client, ada: User) -
 
 def test_what_goes_to_and_fro_is_as_small_for_many_as_for_few(client: Client, ada: User) -> None:
     def sizes(count: int) -> tuple[int, int]:
-        for _ in range(count):
-            give(make_user(), "meeting", "rescue")
+        make_holders(count, "meeting", "rescue")
         draft = actions.select_everyone(owner=ada, wanted=UserFilter(), now=now())
         dialog = client.get(OPEN, {"draft": draft.pk}, headers=HTMX)
         asks = [len(url) for url in links(dialog).values()]

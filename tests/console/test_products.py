@@ -114,7 +114,7 @@ def test_the_pages_cost_the_same_for_few_and_many(client: Client, ada: User) -> 
 
     statements(1)  # writes when the admin was seen
 
-    assert statements(3) == statements(30)
+    assert statements(3) == statements(9)
 
 
 def test_who_may_not(client: Client) -> None:

@@ -111,7 +111,7 @@ def some(values: Any) -> Any:
 
 @pytest.mark.parametrize("sort", [f"{sign}{column}" for column in COLUMNS for sign in ("", "-")])
 @given(data=st.data())
-@tried(5)
+@tried(3)
 def test_nobody_is_on_two_pages_or_on_none(
     organisation: Organisation, monkeypatch: pytest.MonkeyPatch, sort: str, data: st.DataObject
 ) -> None:
