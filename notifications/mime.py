@@ -38,7 +38,7 @@ class Body:
         """Return the body with the values put in; gaps without a value stay. What is between the gaps is shared, not copied."""
         return Body(
             tuple(
-                quoted(values[part.name][part.in_html]) if isinstance(part, Gap) and part.name in values else part
+                _by_lines(values[part.name][part.in_html]) if isinstance(part, Gap) and part.name in values else part
                 for part in self.content
             )
         )
@@ -51,7 +51,7 @@ class Body:
     def as_bytes(self, values: Mapping[str, Value]) -> bytes:
         """Return the body with all of its gaps filled. Raises KeyError when a value is missing."""
         encoded = {name: (quoted(value.text), quoted(value.html)) for name, value in values.items()}
-        return b"".join(part if isinstance(part, bytes) else encoded[part.name][part.in_html] for part in self.content)
+        return b"".join([part if isinstance(part, bytes) else encoded[part.name][part.in_html] for part in self.content])
 
 
 def body_of(text: Pieces, html: Pieces | None, logo: bytes | None = None) -> Body:
@@ -102,6 +102,16 @@ def _content(pieces: Pieces, *, in_html: bool) -> list[bytes | Gap]:
     for name, literal in zip(pieces.names, pieces.literals[1:], strict=True):
         found += [Gap(name, in_html), _quoted_printable(literal)]
     return found
+
+
+def _by_lines(text: str) -> bytes:
+    """Return the same as `quoted`, for what is told to many: most of its lines were encoded before."""
+    return b"=\r\n" + b"\r\n".join(map(_line, text.split("\n"))) + b"=\r\n"
+
+
+@lru_cache(maxsize=5_000)
+def _line(text: str) -> bytes:
+    return _quoted_printable(text)
 
 
 def _quoted_printable(text: str) -> bytes:
