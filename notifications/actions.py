@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 
 from notifications import bounces, emails, mail_server, outbox, smtp, suppression
 from notifications.emails import Letter
-from notifications.models import RETRYABLE, Notification, State, Suppression
+from notifications.models import RETRYABLE, Claimed, Notification, State, Suppression
 from notifications.outbox import Batch, Fate
 from users.models import Action, Capability, User
 from users.queries import can
@@ -189,7 +189,7 @@ class _Delivery:
 
     def __init__(self, batch: Batch, now: datetime) -> None:
         self._batch, self._now = batch, now
-        self._letters = deque[tuple[Notification, Letter]]()
+        self._letters = deque[tuple[Claimed, Letter]]()
         self._known = dict[str, Suppression]()  # what failed before, by address
         self._took = list[str]()  # addresses of them
         self.tried = self._throttled = 0
@@ -293,7 +293,7 @@ class _Delivery:
             mail_server.note_speed(sent, seconds)
 
 
-def _fate(notification: Notification, answer: smtp.Answer) -> Fate:
+def _fate(notification: Claimed, answer: smtp.Answer) -> Fate:
     if answer.accepted:
         return Fate(State.SENT, answer.code, answer.words)
     if answer.refused:
@@ -301,13 +301,13 @@ def _fate(notification: Notification, answer: smtp.Answer) -> Fate:
     return _later(notification, answer.code, answer.words)
 
 
-def _fate_when_lost(notification: Notification, error: smtp.ConnectionLostError) -> Fate:
+def _fate_when_lost(notification: Claimed, error: smtp.ConnectionLostError) -> Fate:
     if error.unclear and notification.possible_duplicate:
         return Fate(State.UNKNOWN, words=error.words)
     return _later(notification, None, error.words, possible_duplicate=error.unclear)
 
 
-def _later(notification: Notification, code: int | None, words: str, *, possible_duplicate: bool = False) -> Fate:
+def _later(notification: Claimed, code: int | None, words: str, *, possible_duplicate: bool = False) -> Fate:
     """Return the fate of waiting, twice as long after each attempt; after the last one it is over."""
     if notification.attempts >= MOST_ATTEMPTS:
         return Fate(State.EXPIRED, code, words, possible_duplicate=possible_duplicate)

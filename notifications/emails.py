@@ -28,14 +28,14 @@ from notifications import mime, phrases, wordings
 from notifications.colours import DARK_PAPER, LIGHT_PAPER, readable
 from notifications.markup import as_text, dressed, harmless
 from notifications.message_ids import message_id_of
-from notifications.models import Notification, ReplyTo
+from notifications.models import Owed, ReplyTo
 from notifications.placeholders import Pieces, Placeholder, Value, cut, one_line
 from notifications.wordings import Identity, Words
 from users.models import User, full_name
 
 logger = logging.getLogger(__name__)
 
-type Facts = Callable[[Sequence[Notification]], Mapping[int, Hashable]]
+type Facts = Callable[[Sequence[Owed]], Mapping[int, Hashable]]
 
 ACCOUNT = "ACCOUNT"
 EVERY_KIND = (
@@ -152,7 +152,7 @@ register(
 )
 
 
-def build(notifications: Sequence[Notification], *, now: datetime) -> dict[int, Letter | UnsendableError]:
+def build(notifications: Sequence[Owed], *, now: datetime) -> dict[int, Letter | UnsendableError]:
     """Return the letter of each notification by its id, or why there is none. The number of queries depends on the kinds only."""
     users = User.objects.filter(id__any={n.user_id for n in notifications})
     readers = {
@@ -210,7 +210,9 @@ def own_words(kind: Kind, variant: str, language: str, *, names_actor: bool) -> 
 
 def language_of(reader: User | Reader) -> str:
     """Return the language to write to the reader in: their own, else the organisation's, else English."""
-    return next(code for code in (reader.language, settings.LANGUAGE_CODE, "en") if code in languages())
+    if reader.language in languages():
+        return reader.language
+    return settings.LANGUAGE_CODE if settings.LANGUAGE_CODE in languages() else "en"
 
 
 @cache
@@ -246,7 +248,7 @@ class _Desk:
     date: str
     pages: dict[tuple[str, str, str], "_Page"] = field(default_factory=dict)
 
-    def letter(self, notification: Notification, reader: Reader | None, facts: Hashable) -> Letter:
+    def letter(self, notification: Owed, reader: Reader | None, facts: Hashable) -> Letter:
         if reader is None:
             raise UnsendableError("The user no longer exists.")
         to, kind = deliverable(reader.email), KINDS.get(notification.kind)
@@ -347,7 +349,7 @@ def _told(kind: Kind, facts: Any, language: str, identity: Identity) -> dict[str
     return values
 
 
-def _stored(notification: Notification, identity: Identity) -> _Composed:
+def _stored(notification: Owed, identity: Identity) -> _Composed:
     stored = notification.message
     if stored is None:
         raise UnsendableError("Its text is erased, because it was tried before; it has to be asked for again.")

@@ -5,14 +5,14 @@ same change. The seal, a hash with our key, cannot: so only who has seen an emai
 """
 
 import re
-from functools import lru_cache
+from functools import cache
 from hashlib import blake2b, sha256
 from typing import NamedTuple
 
 from django.conf import settings
 from django.utils.crypto import constant_time_compare
 
-from notifications.models import Notification
+from notifications.models import Notification, Owed
 
 _WRITTEN = re.compile(r"<?([A-Za-z_]{1,16})\.([0-9]{1,18})\.([0-9]{1,9})(?:\.([0-9a-f]{16}))?@[^@<>\s]+>?")
 
@@ -32,7 +32,7 @@ def parts_of(message_id: str) -> Parts | None:
     return Parts(found[1].upper(), int(found[2]), int(found[3]), found[4] or "") if found else None
 
 
-def message_id_of(notification: Notification, domain: str) -> str:
+def message_id_of(notification: Owed, domain: str) -> str:
     """Return the Message-ID of an email: the one that it had at its first try, or else a new one."""
     return notification.message_id or (
         f"<{notification.kind.lower()}.{notification.about}.{notification.user_id}.{_seal(notification.id)}@{domain}>"
@@ -46,10 +46,10 @@ def has_seal_of(notification: Notification, parts: Parts) -> bool:
 
 
 def _seal(number: int) -> str:
-    return blake2b(b"%d" % number, digest_size=8, key=_key(settings.SECRET_KEY)).hexdigest()
+    return blake2b(b"%d" % number, digest_size=8, key=_key()).hexdigest()
 
 
-@lru_cache(maxsize=1)
-def _key(secret: str) -> bytes:
+@cache
+def _key() -> bytes:
     """Return the key for seals: one for all, where Django's `salted_hmac` would make it again for each."""
-    return sha256(b"notifications.message_ids" + secret.encode()).digest()
+    return sha256(b"notifications.message_ids" + settings.SECRET_KEY.encode()).digest()

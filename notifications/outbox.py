@@ -22,7 +22,7 @@ from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn
 
 from notifications.emails import KINDS, Letter
-from notifications.models import Claim, ClaimedEmails, Notification, State
+from notifications.models import Claim, Claimed, ClaimedEmails, State
 
 LEASE = timedelta(seconds=60)  # longer than a task may run
 PATIENCE = 15.0  # seconds for which a sender waits for a database that went away
@@ -46,11 +46,11 @@ class Batch:
 
     claim: int
     size: int  # how many were claimed
-    notifications: list[Notification]  # those to send: others may be told by them
+    notifications: list[Claimed]  # those to send: others may be told by them
     leads: set[int] = field(default_factory=set)  # those that others are told by
     fates: dict[int, Fate] = field(default_factory=dict)
-    sending: Notification | None = None  # the one whose content is handed over
-    _letters: Mapping[int, Letter] = field(default_factory=dict)
+    sending: Claimed | None = None  # the one whose content is handed over
+    _letters: Mapping[int, dict[str, object]] = field(default_factory=dict)  # what there is to remember of each
     _unrecorded: dict[int, Fate] = field(default_factory=dict)
     _is_plain: bool = True  # nothing but SENT is unrecorded
     _recorded_at: float = field(default_factory=time.monotonic)
@@ -58,16 +58,15 @@ class Batch:
 
     def prepare(self, letters: Mapping[int, Letter]) -> None:
         """Record what has a fate already, and what is to be sent: to whom, under which subject and Message-ID."""
-        self._letters = letters
+        self._letters = {number: _description(letter) for number, letter in letters.items()}
         self._record()
-        described = {str(number): _description(letter) for number, letter in letters.items()}
-        ClaimedEmails.objects.filter(claim=self.claim).update(letters=described)
+        ClaimedEmails.objects.filter(claim=self.claim).update(letters=self._letters)
         with connection.cursor() as cursor:
             # Until the batch is settled no commit waits for the disk: the end of any process of ours loses nothing by that.
             cursor.execute("SET synchronous_commit = off")
         self._session = _prepared(connection.connection)
 
-    def intend(self, notification: Notification) -> bool:
+    def intend(self, notification: Claimed) -> bool:
         """Record that the content of this email goes out now, after all fates so far; return False when the claim is lost."""
         # All before this one count as accepted, so any other fate is recorded first.
         if not self._is_plain or time.monotonic() - self._recorded_at > TELL_EVERY:
@@ -78,7 +77,7 @@ class Batch:
         self.sending = notification if noted.command_tuples else None
         return self.sending is not None
 
-    def decide(self, notification: Notification, fate: Fate) -> None:
+    def decide(self, notification: Claimed, fate: Fate) -> None:
         """Take note of what became of an email."""
         self.fates[notification.id] = self._unrecorded[notification.id] = fate
         self._is_plain = self._is_plain and fate.state == State.SENT
@@ -128,17 +127,17 @@ class Batch:
                 "wait": fate.wait.total_seconds(),
                 "possible_duplicate": fate.possible_duplicate,
                 "counts": fate.counts,
-                **(_description(self._letters[number]) if number in self._letters else {}),
+                **self._letters.get(number, {}),
             }
             for number, fate in fates.items()
         ]
         with connection.cursor() as cursor:
             # As JSON, for psycopg writes arrays of hundreds of texts ten times as slowly.
-            cursor.execute(_WRITE, {"fates": json.dumps(told), "lease": self.notifications[0].not_before})
+            cursor.execute(_WRITE, {"fates": json.dumps(told), "lease": self.notifications[0].lease})
         share_fate(self.leads & fates.keys())
 
 
-def ambiguous(notification: Notification) -> Fate:
+def ambiguous(notification: Claimed) -> Fate:
     """Return the fate of an email that may have gone out: it is sent once more, with its Message-ID, and only once."""
     state = State.UNKNOWN if notification.possible_duplicate else State.QUEUED
     return Fate(state, words="Its sender ended while it handed this over.", possible_duplicate=True)
@@ -150,11 +149,13 @@ def claimed(place: int, limit: int, now: datetime) -> Iterator[Batch]:
 
     Where several emails of a user wait that may be told as one, the batch has one that tells of all.
     """
-    with transaction.atomic():
+    with transaction.atomic(), connection.cursor() as cursor:
         lanes = sorted({kind.lane for kind in KINDS.values()})
-        asked = {"lanes": lanes, "now": now, "limit": limit, "lease": LEASE, "place": place}
-        found = list(Notification.objects.raw(_CLAIM, asked))
-        batch = Batch(found[0].claim_id if found else 0, len(found), found)  # type: ignore[attr-defined]
+        asked: Any = {"lanes": lanes, "now": now, "limit": limit, "lease": LEASE, "place": place}
+        cursor.execute(_CLAIM, asked)
+        rows = cursor.fetchall()
+        found = [Claimed._make((*told, message and json.loads(message))) for _claim, *told, message in rows]
+        batch = Batch(rows[0][0] if rows else 0, len(found), found)
         _gather(batch)
     try:
         yield batch
@@ -218,7 +219,8 @@ def _gather(batch: Batch) -> None:
     leaders = {(n.user_id, n.kind): n.id for n in merging if n.id not in fixed}  # of several, the newest
     told_by = {n.id: leaders[n.user_id, n.kind] for n in merging if n.id not in fixed and n.id not in leaders.values()}
     with connection.cursor() as cursor:
-        cursor.execute(_WAITING, [[n.user_id for n in merging], [n.kind for n in merging]])
+        users = f"{{{','.join({str(n.user_id) for n in merging})}}}"
+        cursor.execute(_WAITING, [users, list({n.kind for n in merging})])
         for number, user, kind, is_fixed, leader in cursor.fetchall():
             if leader in fixed:
                 batch.leads.add(leader)
@@ -273,7 +275,7 @@ WITH taken AS (
                 AND o.not_before <= greatest(%(now)s, statement_timestamp())
             ORDER BY o.not_before, o.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
         ) due LIMIT %(limit)s
-    )) RETURNING n.*
+    )) RETURNING n.id, user_id, kind, about, lane, attempts, possible_duplicate, language, message_id, not_before, message
 ), claim AS (
     INSERT INTO notifications_claim (place, ends_at)
     SELECT %(place)s, statement_timestamp() + %(lease)s WHERE EXISTS (SELECT FROM taken) RETURNING id
@@ -281,13 +283,12 @@ WITH taken AS (
     INSERT INTO notifications_claimedemails (claim_id, ids)
     SELECT claim.id, array_agg(taken.id ORDER BY lane, taken.id) FROM taken, claim GROUP BY claim.id
 )
-SELECT taken.*, claim.id AS claim_id FROM taken, claim ORDER BY lane, id
+SELECT claim.id, taken.id, user_id, kind, about, attempts, possible_duplicate, language, message_id, not_before, message
+FROM taken, claim ORDER BY lane, taken.id
 """
 _WAITING = """
-SELECT o.id, o.user_id, o.kind, o.possible_duplicate, o.told_by_id
-FROM (SELECT DISTINCT * FROM unnest(%s::int[], %s::text[])) mine (user_id, kind)
-JOIN notifications_notification o ON o.user_id = mine.user_id AND o.kind = mine.kind
-WHERE o.state IN ('QUEUED', 'DEFERRED') FOR UPDATE OF o SKIP LOCKED
+SELECT id, user_id, kind, possible_duplicate, told_by_id FROM notifications_notification
+WHERE user_id = ANY(%s::int[]) AND kind = ANY(%s) AND state IN ('QUEUED', 'DEFERRED') FOR UPDATE SKIP LOCKED
 """
 _TELL = """
 UPDATE notifications_notification n SET told_by_id = told.leader FROM unnest(%s::bigint[], %s::bigint[]) told (id, leader)

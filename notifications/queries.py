@@ -10,7 +10,7 @@ from django.db.models import Count, Max, Min, Q, QuerySet
 
 from notifications import mail_server
 from notifications.message_ids import parts_of
-from notifications.models import OPEN, RETRYABLE, Claim, MailServer, Notification, SinkMessage, State, Suppression
+from notifications.models import OPEN, RETRYABLE, Claim, MailServer, Notification, Owed, SinkMessage, State, Suppression
 from users.models import Capability, User
 from users.queries import can
 
@@ -115,7 +115,7 @@ def _open() -> QuerySet[Notification]:
     return Notification.objects.filter(state__in=OPEN).order_by("lane", "not_before", "id")
 
 
-def told_in(notifications: Sequence[Notification]) -> dict[int, list[int]]:
+def told_in(notifications: Sequence[Owed]) -> dict[int, list[int]]:
     """Return, by the id of each email, what it tells of (`about`): its own, and that of the ones told by it; in one query."""
     told = {n.id: [n.about] for n in notifications}
     # By the index of who is owed what; there is none of what is told by what.

@@ -124,13 +124,13 @@ class Conversation:
             self._server.close()
 
     def _announce(self, letter: Letter) -> list[Answer]:
-        commands, answers = _envelope(letter), list[Answer]()
         if self._pipelining:
             if self._announced is not letter:
-                self._socket.sendall(b"".join(commands))
+                self._socket.sendall(b"".join(_envelope(letter)))
             self._announced = None
-            return [self._reply(about_address=number == 1) for number in range(len(commands))]
-        for number, command in enumerate(commands):
+            return [self._reply(), self._reply(about_address=True), self._reply()]
+        answers = list[Answer]()
+        for number, command in enumerate(_envelope(letter)):
             self._socket.sendall(command)
             answers.append(self._reply(about_address=number == 1))
             if not answers[-1].accepted:

@@ -7,7 +7,7 @@ from datetime import datetime
 from django.db import connection
 
 from notifications.emails import ACCOUNT
-from notifications.models import Notification, Suppression
+from notifications.models import Owed, Suppression
 
 ENOUGH = 2  # hard failures
 
@@ -29,8 +29,10 @@ def normalised(address: str) -> str:
 
 def known(addresses: Collection[str]) -> dict[str, Suppression]:
     """Return what is known of those of these addresses that failed before, by normalised address."""
-    asked = sorted({normalised(address) for address in addresses})
-    found = Suppression.objects.raw("SELECT * FROM notifications_suppression WHERE address = ANY(%s)", [asked])
+    # As one text, for psycopg writes an array of hundreds of them ten times as slowly; no address has a space in it.
+    asked = " ".join({normalised(address) for address in addresses})
+    failed = "SELECT * FROM notifications_suppression WHERE address = ANY(string_to_array(%s, ' '))"
+    found = Suppression.objects.raw(failed, [asked])
     return {suppression.address: suppression for suppression in found}
 
 
@@ -48,7 +50,7 @@ def forgive(addresses: Collection[str]) -> None:
     Suppression.objects.filter(address__in={normalised(address) for address in addresses}, since=None).delete()
 
 
-def forbids(suppression: Suppression, notification: Notification) -> bool:
+def forbids(suppression: Suppression, notification: Owed) -> bool:
     """Return whether this email may not go to this address.
 
     Who asks for a new password is written to all the same: they wait for it now, and it is one email.

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications import emails
 from notifications.emails import Actor, Kind
-from notifications.models import Notification
+from notifications.models import Owed
 from notifications.people import INVITATION, ROLE
 from notifications.phrases import day, joined, link, listing, note, sentences, together
 from notifications.placeholders import Placeholder, Value
@@ -90,7 +90,7 @@ class RoleFacts:
     held: tuple[str, ...]
 
 
-def change_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
+def change_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
     """Return what the changes that each email tells of did to its user, by notification id: read from the entitlement history.
 
     That is from before the first of them to after the last, in four queries. Who acted is whoever made the last one.
@@ -132,7 +132,7 @@ def change_values(facts: ChangeFacts) -> dict[str, Value]:
     }
 
 
-def onboarding_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
+def onboarding_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
     """Return the product that each user starts with, by notification id, in five queries."""
     products, users = Product.objects.in_bulk({n.about for n in notifications}), {n.user_id for n in notifications}
     given = AccessChange.objects.filter(user__id__any=users, first__overlap=list(products))
@@ -152,7 +152,7 @@ def onboarding_values(facts: OnboardingFacts) -> dict[str, Value]:
     return {"product": Value.plain(facts.product), **_holding(facts.held)}
 
 
-def invitation_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
+def invitation_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
     """Return what each invitation is to, by notification id, in five queries. Who chose a password meanwhile is not in it."""
     acts, actors = _acts(notifications)
     users = User.objects.only("email", "password").in_bulk({n.user_id for n in notifications})
@@ -178,7 +178,7 @@ def invitation_values(facts: InvitationFacts) -> dict[str, Value]:
     }
 
 
-def role_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
+def role_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
     """Return which role each user had and got, by notification id, in four queries."""
     acts, actors = _acts(notifications)
     held = _held({n.user_id for n in notifications})
@@ -236,7 +236,7 @@ def _role_sample(reader: User, variant: str, now: datetime) -> RoleFacts:
     return RoleFacts(Actor(reader.name, reader.email), before, reader.role, _held([reader.pk])[reader.pk])
 
 
-def _acts(notifications: Sequence[Notification]) -> tuple[dict[int, AdminAction], dict[int, Actor]]:
+def _acts(notifications: Sequence[Owed]) -> tuple[dict[int, AdminAction], dict[int, Actor]]:
     """Return what was done to somebody that these emails are about, by id, and who did it, by theirs."""
     acts = AdminAction.objects.in_bulk({n.about for n in notifications})
     return acts, _actors(act.actor_id for act in acts.values())

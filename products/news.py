@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications import emails
 from notifications.emails import Kind
-from notifications.models import Notification
+from notifications.models import Owed
 from notifications.phrases import day, labelled, link, listing, sentences, together
 from notifications.placeholders import Placeholder, Value
 from notifications.wordings import identity
@@ -64,7 +64,7 @@ class SeatFacts:
     actor_name: str = ""  # empty when emails name nobody
 
 
-def course_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
+def course_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
     """Return how far the change of each email came, by notification id, in two queries, and one for each whose batches failed."""
     changes = BulkChange.objects.select_related("actor").in_bulk({n.about for n in notifications})
     moves = _moves(changes)
@@ -93,7 +93,7 @@ def course_values(facts: CourseFacts) -> dict[str, Value]:
     }
 
 
-def seat_facts(notifications: Sequence[Notification]) -> dict[int, Hashable]:
+def seat_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
     """Return which seats ran low, by notification id, in two queries, and two for each product."""
     found = SeatWarning.objects.select_related("product").in_bulk({n.about for n in notifications})
     names_actor = identity().names_actor
