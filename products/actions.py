@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,6 +14,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import DatabaseError, OperationalError, connection, transaction
 from django.db.models import QuerySet
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 from products import history
@@ -28,6 +29,7 @@ from products.refusals import (
     KeyReused,
     NobodySelected,
     NotAllowed,
+    NotAmongEveryone,
     NotNow,
     RetiredProduct,
     SeatsShort,
@@ -48,6 +50,7 @@ __all__ = [
     "KeyReused",
     "NobodySelected",
     "NotAllowed",
+    "NotAmongEveryone",
     "NotNow",
     "RetiredProduct",
     "SeatsShort",
@@ -66,10 +69,22 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 
 def tick_users(*, owner: User, user_ids: Iterable[int], ticked: bool, now: datetime) -> SelectionDraft:
-    """Tick or untick some users in the owner's draft and return it; users out of the owner's scope are ignored."""
+    """Tick or untick some users in the owner's draft and return it; users out of the owner's scope are ignored.
+
+    Raises NotAmongEveryone when everyone whom a filter finds is selected and one of those to tick is somebody else.
+    """
     ids = list(visible_to(owner).filter(id__any=list(user_ids)).values_list("id", flat=True))
     with transaction.atomic():
         draft = _locked_draft(owner, now=now)
+        if ticked and draft.everyone:
+            everyone = replace(Selection.of_draft(draft), ids=())
+            if len(everyone.ticked_of(ids, owner, now=now)) < len(ids):
+                raise NotAmongEveryone(
+                    _(
+                        "Nobody was ticked: everyone whom a filter finds is selected, and not all of these are among them. "
+                        "Clear the selection to tick others."
+                    )
+                )
         # With everyone selected the ids are the exceptions.
         put_in = ticked != draft.everyone
         draft.ids = sorted(set(draft.ids) | set(ids) if put_in else set(draft.ids) - set(ids))
@@ -255,7 +270,9 @@ def _begin(
     refuse_if_others(change, selection, expected=expected, mark=mark)
     if change.targets > settings.BULK_CONFIRM_ABOVE and confirmed != change.targets:
         raise ConfirmationNeeded(
-            _("This changes %(number)s users. Type that number to confirm.") % {"number": change.targets}, number=change.targets
+            _("This changes %(number)s users. Type that number to confirm.")
+            % {"number": number_format(change.targets, force_grouping=True)},
+            number=change.targets,
         )
     change.save()
     _record_request(change, selection)

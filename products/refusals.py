@@ -27,6 +27,10 @@ class NobodySelected(ChangeRefused):
     """The selection finds no user."""
 
 
+class NotAmongEveryone(ChangeRefused):
+    """Everyone whom a filter finds is selected, and who was ticked is not among them: they would only look selected."""
+
+
 class UnknownProduct(ChangeRefused):
     """A ticked product does not exist."""
 

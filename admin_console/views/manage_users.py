@@ -97,9 +97,12 @@ def tick_users(request: Request) -> HttpResponse:
         text = _("That was too much at once. To act on many users, use “Select all” instead of ticking each of them.")
         return failed(request, 422, _("Too many users"), text)
     ticked = of & _ids(request.POST.getlist("user"))
-    for ids, wanted in ((ticked, True), (of - ticked, False)):
-        if ids:
-            actions.tick_users(owner=request.user, user_ids=ids, ticked=wanted, now=now())
+    try:
+        for ids, wanted in ((ticked, True), (of - ticked, False)):
+            if ids:
+                actions.tick_users(owner=request.user, user_ids=ids, ticked=wanted, now=now())
+    except actions.NotAmongEveryone as refused:
+        return failed(request, 422, _("Nobody was selected"), str(refused))
     draft = selection_draft(request.user, now=now())
     if request.htmx:
         return render(request, f"{TEMPLATE}#bar", _selected(request, draft))

@@ -488,6 +488,20 @@ def test_single_ones_are_unticked_from_everyone(client: Client, ada: User) -> No
     assert selected(ada) == {"Ada Admin", "Alan Turing"}
 
 
+def test_who_is_not_among_everyone_selected_is_refused_instead_of_only_looking_ticked(client: Client, ada: User) -> None:
+    grace, alan = make_user("Grace Hopper"), make_user("Alan Turing")
+    client.post(f"{EVERYONE}?search=grace", headers=HTMX)
+    tick(client, grace, ticked=False)
+
+    refused = tick(client, alan)
+
+    assert refused.status_code == 422
+    assert "Clear the selection to tick others." in shown(refused)
+    assert selected(ada) == set()
+    assert tick(client, grace).status_code == 200
+    assert selected(ada) == {"Grace Hopper"}
+
+
 def test_select_all_never_takes_more_than_was_asked_for(client: Client, ada: User) -> None:
     grace = make_user("Grace Hopper")
     tick(client, grace)
