@@ -248,7 +248,10 @@ class _Delivery:
             raise smtp.ServerUnavailableError(words)
 
     def _talk(self, server: smtp.Conversation, until: float) -> bool:
-        """Send until all is sent, time is up, or the server asks to slow down; return whether the claim is still ours."""
+        """Send until all is sent, time is up, or the server asks to slow down or closes; return whether the claim is still ours.
+
+        Raises ConnectionLostError or ServerUnavailableError.
+        """
         letters = self._letters
         while letters and server.is_open and not self.held_up and (server.has_announced or time.monotonic() < until):
             notification, letter = letters.popleft()
@@ -262,6 +265,13 @@ class _Delivery:
             except smtp.ConnectionLostError as error:
                 self._batch.decide(notification, _fate_when_lost(notification, error))
                 raise
+            except smtp.ServerUnavailableError as error:
+                if error.code != smtp.CLOSES or not server.has_taken:
+                    raise
+                # Many servers take only so many over one connection (Exim 1,000): this one goes over the next.
+                letters.appendleft((notification, letter))
+                self._batch.sending, self.tried = None, self.tried - 1
+                return True
             self._batch.decide(notification, _fate(notification, answer))
             self._learn(letter.to, answer)
         return True

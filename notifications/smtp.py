@@ -17,7 +17,8 @@ from django.core.mail import mailers
 
 from notifications.emails import Letter
 
-THROTTLING = frozenset({421, 450, 451, 454})
+CLOSES = 421  # the reply of a server that closes the connection
+THROTTLING = frozenset({CLOSES, 450, 451, 454})
 LONGEST_LINE = 8_192
 NOT_SMTP = "the server's answer is not SMTP"
 
@@ -71,6 +72,7 @@ class Conversation:
         self._pipelining = server.has_extn("pipelining")
         self._announced: Letter | None = None  # with the content before it; its replies are still to come
         self._expects_content = False
+        self.has_taken = False  # whether it accepted an email
 
     @property
     def is_open(self) -> bool:
@@ -116,6 +118,7 @@ class Conversation:
         except OSError as error:
             raise self._lost(error, unclear=written >= len(content)) from error
         self._expects_content, self._announced = False, ahead
+        self.has_taken = self.has_taken or answer.accepted
         return answer
 
     def close_unless_idle(self) -> None:
@@ -157,7 +160,7 @@ class Conversation:
                 raise OSError("Connection unexpectedly closed" if not line else NOT_SMTP)
             reply, more = reply + line, line[3:4] == b"-"
         answer = _answer(reply, about_address)
-        if answer.code == 421:  # It closes the connection.
+        if answer.code == CLOSES:
             self._server.close()
             raise ServerUnavailableError(answer.words, answer.code)
         return answer

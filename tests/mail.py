@@ -8,6 +8,7 @@ import ssl
 import sys
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
@@ -63,6 +64,9 @@ class ScriptedServer:
     mail_reply: str = "250 ok"
     data_reply: str = "250 accepted"
     pipelining: bool = True  # whether it says that it takes several commands at once; it always does
+    login: tuple[str, str] | None = None  # the name and password without which it takes nothing
+    mechanisms: str = "PLAIN LOGIN"  # by which one signs in
+    per_connection: int | None = None  # so many emails, then it closes
     waits_for_nobody: bool = False  # asks for a content even when it refused the recipient
     delay: float = 0.0  # before each reply to a message
     keeps: int | None = None  # so many bytes of each message; None: all
@@ -115,22 +119,39 @@ class ScriptedServer:
                 return not rule.startswith("421")
             return False
 
+        def signs_in(mechanism: str, response: str) -> bool:
+            given = [b64decode(response).decode()]
+            if mechanism == "LOGIN":
+                say("334 UGFzc3dvcmQ6")
+                given.append(b64decode(at.rfile.readline()).decode())
+            else:
+                given = given[0].split("\0")[1:]
+            say("235 2.7.0 welcome" if tuple(given) == self.login else "535 5.7.8 Username and password not accepted")
+            return tuple(given) == self.login
+
         if not follows(self.greeting):
             return
-        sender, recipients = "", list[str]()
+        sender, recipients, taken, may_send = "", list[str](), 0, self.login is None
         while line := at.rfile.readline().decode().strip():
             verb, _space, rest = line.partition(" ")
             address = rest[rest.find("<") + 1 : rest.find(">")]
             rule = self.rules.get(recipients[-1] if recipients else address, "")
             match verb.upper():
                 case "EHLO":
-                    say("250-here\r\n250 PIPELINING" if self.pipelining else "250 here")
+                    extensions = ["PIPELINING"] * self.pipelining + [f"AUTH {self.mechanisms}"] * (self.login is not None)
+                    *first, last = ["here", *extensions]
+                    say("".join(f"250-{extension}\r\n" for extension in first) + f"250 {last}")
+                case "AUTH":
+                    may_send = signs_in(*rest.split())
                 case "RSET":
                     recipients = []
                     say("250 ok")
                 case "MAIL":
                     sender, recipients = address, []
-                    if not follows(self.mail_reply):
+                    if taken == self.per_connection:
+                        say("421 4.7.0 Too many messages in one connection")
+                        return
+                    if not follows(self.mail_reply if may_send else "530 5.7.0 Authentication required"):
                         return
                 case "RCPT":
                     if rule[:1].isdigit() or rule == "HANG":
@@ -160,6 +181,7 @@ class ScriptedServer:
                             return
                         continue
                     self.messages.append(Received(sender, recipients, content[: self.keeps]))
+                    taken += 1
                     if rule == "DROP ONCE AFTER DATA":
                         del self.rules[recipients[0]]
                     if rule.endswith("AFTER DATA"):
