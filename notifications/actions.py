@@ -28,7 +28,7 @@ from users.record import record
 
 logger = logging.getLogger(__name__)
 
-BATCH = 1_000  # what a batch costs once (thirty statements) is shared by its emails; BUDGET bounds how long it takes
+BATCH = 2_000  # what a batch costs once (thirty statements) is shared by its emails; BUDGET bounds how long it takes
 SENDERS = 2  # at once; one while what `makes_way_for` names waits: it goes on beside them, however many emails there are
 BUDGET = 3.0  # seconds after which a batch starts no further email: then what came meanwhile in a lower lane has its turn
 CONNECTIONS = 4  # of one batch
@@ -36,7 +36,7 @@ FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=4)  # of an ema
 MOST_ATTEMPTS = 24  # with those waits: about three days
 RETRIED_AT_ONCE = 10_000
 FEW = 5  # emails in a row that the server puts off because it is busy: then it is given no more of the batch
-ENOUGH_TO_MEASURE = 50  # emails in a batch that tell how quickly the server is
+ENOUGH_TO_MEASURE = 50  # emails in a batch that tell how quickly the server is, if it did not use up its time
 
 # Questions that tell whether other work of the worker's two processes waits; the apps that have such work add theirs.
 makes_way_for: list[Callable[[], bool]] = []
@@ -170,6 +170,8 @@ def deliver_due(*, now: datetime, limit: int = BATCH) -> bool:
         if place is None:
             return False
         outbox.take_over()
+        # What the server does not take in that time is composed for nothing.
+        limit = min(limit, max(mail_server.takes_in(BUDGET, now), ENOUGH_TO_MEASURE))
         granted = 0 if mail_server.is_paused(now) else mail_server.take(limit, now)
         if not granted:
             return False
@@ -299,7 +301,7 @@ class _Delivery:
         sent = sum(1 for fate in self._batch.fates.values() if fate.state == State.SENT)
         if self._throttled and self._asks_to_slow_down:
             mail_server.slow_down(self._now, speed=max(sent, 1) * 60 / max(seconds, 1))
-        elif sent >= ENOUGH_TO_MEASURE:
+        elif sent >= ENOUGH_TO_MEASURE or (sent and seconds > BUDGET):
             mail_server.note_speed(sent, seconds)
 
 

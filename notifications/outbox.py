@@ -26,7 +26,7 @@ from notifications.models import Claim, Claimed, ClaimedEmails, State
 
 LEASE = timedelta(seconds=60)  # longer than a task may run
 PATIENCE = 15.0  # seconds for which a sender waits for a database that went away
-TELL_EVERY = 1.0  # seconds after which fates are recorded before the batch ends
+TELL_EVERY = 2.0  # seconds after which fates are recorded before the batch ends
 
 
 class Fate(NamedTuple):

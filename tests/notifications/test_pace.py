@@ -109,6 +109,17 @@ class TestSlowingDown:
         assert Notification.objects.filter(state=State.QUEUED, attempts=0).count() == 30 - actions.FEW
 
 
+class TestBatches:
+    def test_no_more_is_composed_than_a_slow_server_may_take(self, smtp_script: ScriptedServer) -> None:
+        MailServer.objects.create(speed=600)  # a minute
+        owe(*make_users(70))
+
+        assert actions.deliver_due(now=NOW)
+        assert len(smtp_script.messages) == 2 * 10 * actions.BUDGET
+        assert not actions.deliver_due(now=NOW)
+        assert len(smtp_script.messages) == 70
+
+
 class TestForecast:
     def test_the_time_is_that_of_what_waits_and_of_the_new_ones(self, settings: Any) -> None:
         settings.EMAIL_RATE = 60
