@@ -103,6 +103,20 @@ def test_one_whose_certificate_is_trusted_is(
     assert set(Notification.objects.values_list("state", flat=True)) == {State.SENT}
 
 
+def test_one_with_the_certificate_of_another_host_is_given_nothing(
+    over_tls: ScriptedServer, certificate: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    mailer = settings.MAILERS["default"]
+    settings.MAILERS = {"default": {**mailer, "OPTIONS": {**mailer["OPTIONS"], "host": "localhost"}}}
+    owe(make_user())
+
+    deliver()
+
+    assert over_tls.messages == []
+    assert "Hostname mismatch" in MailServer.objects.get().last_words
+
+
 def test_starttls_is_spoken_before_anything_is_given(
     by_starttls: Kept, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
