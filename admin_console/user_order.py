@@ -22,6 +22,7 @@ from django.db.models import (
     Func,
     IntegerField,
     Min,
+    Model,
     OrderBy,
     OuterRef,
     Q,
@@ -54,9 +55,9 @@ FAR = 15_000  # users looked at in one stretch
 FAR_BY_ID = 25_000  # the same where they come by id, for those beside each other in one table are so in the others
 FAR_SEARCHED = 75_000  # the same of a search, whose finds bear one name and so stand together
 RARE = 0.01  # of all people
-FEW = 5_000  # users of a role or group, who are sorted at once
-SAMPLE = 10_000  # users taken anywhere, to tell whether a search finds many
-COMMON = 15  # of those found: so many are near enough for a walk
+FEW = 5_000  # users of a role or group, or found by a search, who are sorted at once
+SPARSE = 0.03  # of all people: fewer are found and sorted sooner than all people are put in order
+SAMPLE = 10_000  # users taken anywhere, to tell how many a search finds
 MANY = 5  # stretches looked at for one page
 LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)  # before anybody was seen
 SUSPENDED: dict[str, Any] = {"table": "products_productaccess", "by": ("user_id",), "where": "suspended"}
@@ -104,7 +105,7 @@ class Order:
     kind: str = ""  # of the key inside of a stretch: text, time, or none besides the id
     place: Any = field(default_factory=lambda: Value(0))
     key: str = ""
-    narrow: bool = False  # sorted by what product access alone knows
+    table: type[Model] | None = User  # which knows the place and the key; none if a user's id is enough
 
     def read(self, text: str) -> Place:
         """Return the place that an URL says. Raises UnreadablePlace."""
@@ -158,7 +159,7 @@ def order_of(
             least = 0 if Status.SUSPENDED in statuses else 1
             most = most_products if statuses - {Status.SUSPENDED} else 0
             stretches = [_holding(number) for number in range(least, most + 1)]
-            return Order(tuple(stretches), descending, place=_cardinality("products"), narrow=True)
+            return Order(tuple(stretches), descending, place=_cardinality("products"), table=ProductAccess)
         case "status":
             ranks = [status for status in Status.values if status in statuses]
             stretches = [_of_status(status, place, now) for place, status in enumerate(ranks)]
@@ -179,8 +180,8 @@ class Found:
     now: datetime
 
     def are_few(self) -> bool:
-        """Return whether an index says at once that there are only a few of them."""
-        if self.wanted.search and not self._is_common_search():
+        """Return whether it is known at once that there are only a few of them, whom an index finds."""
+        if self.wanted.search and self._share_of_search * self.people <= FEW:
             return True
         if self.wanted.role and Role.MEMBER not in self.wanted.role:
             others = User.objects.filter(role__in=self.wanted.role).exclude(role=Role.MEMBER)
@@ -195,33 +196,43 @@ class Found:
             return False
         return GroupMembership.objects.filter(group__id__any=with_subgroups(self.wanted.group))[: FEW + 1].count() <= FEW
 
-    def _is_common_search(self) -> bool:
-        """Return whether the search finds many of a sample of users. To find and count all 40,000 would take half a second."""
-        sought = users_matching(User.objects.all(), UserFilter(search=self.wanted.search), now=self.now)
-        sql, params = _sql(sought.order_by().values_list("pk", flat=True)[:COMMON])
+    @cached_property
+    def people(self) -> float:
+        """How many people there are, as far as PostgreSQL has noticed; at least 1."""
         with connection.cursor() as cursor:
-            percent = min(100 * SAMPLE / max(_people(cursor), 1), 100)
-            sample = f"SELECT id, search_key FROM users_user TABLESAMPLE SYSTEM ({percent:.3f}) REPEATABLE (1)"
-            cursor.execute(f"SELECT count(*) FROM (WITH users_user AS ({sample}) {sql}) AS found", params)
-            return bool(cursor.fetchone()[0] == COMMON)
-
-    @property
-    def far(self) -> int | None:
-        """How far a walk may go to find them, if not as far as any."""
-        return FAR_SEARCHED if self.wanted.search else None
+            cursor.execute("SELECT greatest(reltuples, 1) FROM pg_class WHERE oid = 'users_user'::regclass")
+            return float(cursor.fetchone()[0])
 
     @cached_property
     def share(self) -> float:
-        """Return how many of all people they are, from 0 to 1: what PostgreSQL expects, which may be far off."""
-        sql, params = _sql(self.all_at_once())
+        """How many of all people they are, from 0 to 1, as far as can be told at once."""
+        narrowed = Found(self.actor, replace(self.wanted, search=""), self.now)
+        expected = narrowed._expected_share() if narrowed.wanted or scope_of(self.actor) else 1.0
+        return expected * (self._share_of_search if self.wanted.search else 1.0)
+
+    def _expected_share(self) -> float:
+        """Return what PostgreSQL expects by its statistics. Of a fragment these know nothing."""
+        sql, params = _sql(self.all_at_once().values_list("pk"))
         with connection.cursor() as cursor:
             cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}", params)
             expected = cursor.fetchone()[0][0]["Plan"]["Plan Rows"]
-            return float(min(expected / max(_people(cursor), 1.0), 1.0))
+        return float(min(expected / self.people, 1.0))
+
+    @cached_property
+    def _share_of_search(self) -> float:
+        """How many of a sample of users the search finds. To find and count all 40,000 would take half a second."""
+        sought = users_matching(User.objects.all(), UserFilter(search=self.wanted.search), now=self.now)
+        sql, params = _sql(sought.order_by().values_list("pk"))
+        percent = min(100 * SAMPLE / self.people, 100)
+        with connection.cursor() as cursor:
+            sample = f"SELECT id, search_key FROM users_user TABLESAMPLE SYSTEM ({percent:.3f}) REPEATABLE (1) LIMIT {SAMPLE}"
+            found, of = f"WITH users_user AS (TABLE sample) {sql}", "greatest((SELECT count(*) FROM sample), 1)::float"
+            cursor.execute(f"WITH sample AS ({sample}) SELECT (SELECT count(*) FROM ({found}) found) / {of}", params)
+            return float(cursor.fetchone()[0])
 
     @property
     def is_narrow(self) -> bool:
-        """Whether their product access alone tells who they are."""
+        """Whether the rows of product access alone tell who they are."""
         return scope_of(self.actor) == Q() and not replace(self.wanted, product=())
 
     def one_by_one(self) -> QuerySet[User]:
@@ -229,15 +240,15 @@ class Found:
         users = User.objects.filter(scope_of(self.actor, each=True))
         return users_matching(users, self.wanted, now=self.now, each=True)
 
-    def all_at_once(self, *, each: bool = False) -> QuerySet[Any, int]:
-        """Return their ids for a sweep: read from product access, whose rows are narrow, where that knows most of it.
+    def all_at_once(self, *, each: bool = False) -> QuerySet[Any]:
+        """Return them for a sweep: as rows of product access, which are narrow, where these know most of it.
 
         `each`: their groups are looked up one user after the other, which is quicker for few.
         """
-        narrow = bool(self.wanted.product or self.wanted.status)
+        narrow = bool(self.wanted.product or self.wanted.status or self.is_narrow)
         rows: QuerySet[Any] = (ProductAccess if narrow else User).objects.filter(scope_of(self.actor, each=each))
         matching = accesses_matching if narrow else users_matching
-        return matching(rows, self.wanted, now=self.now, each=each).order_by().values_list("pk", flat=True)
+        return matching(rows, self.wanted, now=self.now, each=each).order_by()
 
 
 def page_of(
@@ -249,12 +260,13 @@ def page_of(
     """
     limit, places = size + 1, None
     try:
-        if not (found.are_few() or _are_rare(found, limit)):
-            if order.narrow and order.descending != backwards and len(order.stretches) > 1:
+        if not found.are_few():
+            if order.table is ProductAccess and order.descending != backwards and len(order.stretches) > 1:
                 # Those who hold most are few, and no index knows them.
-                places = None if found.is_narrow else _look_through(found, order, limit, since, backwards)
-            else:
-                places = _walk(found.one_by_one(), order, limit, since, backwards, far=found.far)
+                if not found.is_narrow and found.share > SPARSE:
+                    places = _look_through(found, order, limit, since, backwards)
+            elif not _are_rare(found, order, limit):
+                places = _walk(found.one_by_one(), order, limit, since, backwards, far=_far(found, order))
         if places is None:
             places = _sweep(found, order, limit, since, backwards)
     except EmptyResultSet:
@@ -263,16 +275,19 @@ def page_of(
     return shown[::-1] if backwards else shown, more
 
 
-def _people(cursor: Any) -> float:
-    """Return how many users there are, as far as PostgreSQL has noticed."""
-    cursor.execute("SELECT reltuples FROM pg_class WHERE oid = 'users_user'::regclass")
-    return float(cursor.fetchone()[0])
-
-
-def _are_rare(found: Found, limit: int) -> bool:
+def _are_rare(found: Found, order: Order, limit: int) -> bool:
     """Return whether a walk had to go further than it may, as far as can be told; of one filter most values are common."""
     asked = found.wanted.as_dict()
-    return bool(asked.keys() & {"product"} or len(asked) > 1) and found.share * (found.far or FAR_BY_ID) < limit
+    if not asked.keys() & {"product", "search"} and len(asked) < 2:
+        return False
+    # Users may be unevenly spread, so twice as many have to be expected.
+    next_stretches = MANY * found.people / max(len(order.stretches), 1)
+    return found.share * min(_far(found, order) or FAR_BY_ID, next_stretches) < 2 * limit
+
+
+def _far(found: Found, order: Order) -> int | None:
+    """Return how far a walk may go, if not as far as any: whom a search finds bear one name, and stand together in that order."""
+    return FAR_SEARCHED if found.wanted.search and order.kind == "text" else None
 
 
 def _of_texts(key: str, wanted: UserFilter, descending: bool) -> Order:
@@ -334,7 +349,7 @@ def _by_group(wanted: UserFilter, groups: Sequence[int], descending: bool, ungro
         stretches = [nowhere, *stretches] if descending else [*stretches, nowhere]
     first = GroupMembership.objects.filter(user=OuterRef("pk")).order_by().values("user")
     place = Subquery(first.annotate(place=Min(_tree_place(groups)) - 1).values("place"))
-    return Order(tuple(stretches), descending, place=Coalesce(place, Value(nowhere.place)))
+    return Order(tuple(stretches), descending, place=Coalesce(place, Value(nowhere.place)), table=None)
 
 
 def _in_none_before(groups: Sequence[int], place: int) -> Q:
@@ -446,7 +461,7 @@ def _steps(
 def _sweep(found: Found, order: Order, limit: int, since: Place | None, backwards: bool) -> list[Place]:
     """Return the next users by finding all and sorting them.
 
-    First all, then what they are sorted by: in one go PostgreSQL would take the limit for a reason to walk after all.
+    First all, then what they are sorted by, if another table knows that.
     """
     down = order.descending != backwards
     way, names = "DESC" if down else "ASC", {stretch.place: stretch.name for stretch in order.stretches}
@@ -455,15 +470,13 @@ def _sweep(found: Found, order: Order, limit: int, since: Place | None, backward
         key = Coalesce(order.key, Value(LONG_AGO))
     elif order.kind == "text":  # as an expression no index has it in order, so none is followed
         key = Concat(order.key, Value(""), output_field=TextField(db_collation="C"))
-    among: QuerySet[Any]
     # Few members of a group are found by its index at once; of many, each of few users is looked up among them.
-    chosen, asked = _sql(found.all_at_once(each=found.share < RARE and not found.are_of_few_groups))
-    if order.narrow and found.is_narrow:
-        among, chosen, asked = accesses_matching(ProductAccess.objects.all(), found.wanted, now=found.now), "SELECT 0", []
-    else:
-        everyone: QuerySet[Any] = ProductAccess.objects.all() if order.narrow else User.objects.all()
-        among = everyone.filter(pk__in=RawSQL("SELECT id FROM chosen", ()))
-    sql, params = _sql(among.order_by().annotate(place=order.place, key=key).values_list("place", "key", "pk"))
+    rows = found.all_at_once(each=found.share < RARE and not found.are_of_few_groups)
+    chosen: tuple[str, list[Any]] = ("SELECT 0", [])
+    if order.table not in (None, rows.model):
+        chosen = _sql(rows.values_list("pk"))
+        rows = order.table._default_manager.filter(pk__in=RawSQL("SELECT id FROM chosen", ()))
+    sql, params = _sql(rows.order_by().annotate(place=order.place, key=key).values_list("place", "key", "pk"))
     beyond = ""
     if since:
         place = next(stretch.place for stretch in order.stretches if stretch.name == since.stretch)
@@ -472,9 +485,9 @@ def _sweep(found: Found, order: Order, limit: int, since: Place | None, backward
         params = [*params, place, missing if since.key is None else since.key, since.id]
     with planned(SWEEP), connection.cursor() as cursor:
         cursor.execute(
-            f"WITH chosen (id) AS MATERIALIZED ({chosen}) SELECT place, key, id FROM ({sql}) AS found (place, key, id) {beyond} "
+            f"WITH chosen (id) AS MATERIALIZED ({chosen[0]}) SELECT * FROM ({sql}) AS found (place, key, id) {beyond} "
             f"ORDER BY place {way}, key {way}, id {way} LIMIT {limit}",
-            [*asked, *params],
+            [*chosen[1], *params],
         )
         rows = cursor.fetchall()
     return [Place(names[place], None if key in (0, LONG_AGO) else key, pk) for place, key, pk in rows]

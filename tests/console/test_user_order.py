@@ -120,7 +120,7 @@ def test_nobody_is_on_two_pages_or_on_none(
     monkeypatch.setattr(user_order, "FAR_BY_ID", data.draw(st.sampled_from([1, 10, 6000])))
     monkeypatch.setattr(user_order, "FEW", data.draw(st.sampled_from([0, 0, 5])))
     monkeypatch.setattr(user_order, "FAR_SEARCHED", data.draw(st.sampled_from([1, 10, 6000])))
-    monkeypatch.setattr(user_order, "COMMON", data.draw(st.sampled_from([1, 3, 1000])))
+    monkeypatch.setattr(user_order, "SPARSE", data.draw(st.sampled_from([0, 0.3, 1])))
     monkeypatch.setattr(user_order, "MANY", data.draw(st.sampled_from([1, 2, 5])))
     actor = data.draw(st.sampled_from(organisation.actors))
     wanted = data.draw(
