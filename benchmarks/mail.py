@@ -35,7 +35,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
     """Yield the emails per second into a server that throws them away, beside Django's, and into our own sink."""
     many, few, plain = (300, 100, 20) if bench.quick else (100_000, 10_000, 2_000)
     with bench.fresh() as database, ExitStack() as stack:
-        port, name = stack.enter_context(discarding_sink(bench.home))
+        port, name = stack.enter_context(discarding_sink(bench.home, own=bench.quick))
         _owe(min(many, bench.users), skipping=0)
         settle(database, *TABLES)
         ours, fates = _through_the_worker(bench, port)

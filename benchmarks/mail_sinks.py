@@ -16,10 +16,13 @@ from tests.processes import ROOT, environment, free_port, wait_until
 
 
 @contextmanager
-def discarding_sink(home: Path) -> Iterator[tuple[int, str]]:
-    """Yield the port of a running server, and what it is: smtp-sink, if this machine has it or its package can be fetched."""
+def discarding_sink(home: Path, *, own: bool = False) -> Iterator[tuple[int, str]]:
+    """Yield the port of a running server, and what it is: smtp-sink, if this machine has it or its package can be fetched.
+
+    With `own` it is one of our own, without looking for another.
+    """
     port = int(free_port())
-    found = _smtp_sink(home)
+    found = None if own else _smtp_sink(home)
     if found:
         program, libraries = found
         command = [str(program), *(["-u", "nobody"] if os.geteuid() == 0 else []), f"127.0.0.1:{port}", "100"]
