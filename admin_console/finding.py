@@ -61,11 +61,15 @@ def _of_the_organisation(reader: User, text: str, now: datetime) -> Iterator[Kin
         yield Kind(_("Users"), users)
     except TookTooLong:
         yield Kind(_("Users"), [], _("Too many to look through. Please type more letters."))
-    list_url = reverse("manage_users")
-    groups = [Hit("users", path, f"{list_url}?{urlencode({'group': group})}") for group, path in visible_groups(reader)]
-    yield Kind(_("User groups"), _matching(groups, text))
+    groups = [_group(group, path) for group, path in visible_groups(reader) if has_words(path, text)]
+    yield Kind(_("User groups"), groups[:MOST])
     products = [Hit("products", each.name, reverse("product", args=[each.pk])) for each in catalogue()]
     yield Kind(_("Products"), _matching(products, text))
+
+
+def _group(group: int, path: str) -> Hit:
+    above, _slash, name = path.rpartition(" / ")
+    return Hit("users", name, f"{reverse('manage_users')}?{urlencode({'group': group})}", above)
 
 
 def _change(number: int) -> str:

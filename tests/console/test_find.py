@@ -7,6 +7,7 @@ from django.test import Client
 from django.utils.timezone import now
 
 from products.actions import tick_users
+from tests.console.pages import shown
 from tests.factories import change, give, make_group, make_user, product
 from users.models import Role, User
 
@@ -31,7 +32,8 @@ def test_people_are_found_by_name_and_by_email(client: Client, ada: User) -> Non
 def test_groups_and_products_lead_to_their_lists(client: Client, ada: User) -> None:
     benelux = make_group("Bénélux", inside=make_group("Sales"))
 
-    assert found(client, "benelux sales")["User groups"] == [("Sales / Bénélux", f"/users/?group={benelux.pk}")]
+    assert found(client, "benelux sales")["User groups"] == [("Bénélux", f"/users/?group={benelux.pk}")]
+    assert "Bénélux Sales" in shown(client.get("/find/", {"text": "benelux"}))  # its own name first, what it is in beside it
     assert found(client, "MEETING")["Products"] == [("GoTo Meeting", f"/products/{product('meeting').pk}/")]
 
 
