@@ -225,9 +225,11 @@ def _time(minute: time, _language: str | None) -> str:
 
 @register.filter
 def duration(seconds: float) -> str:
-    """Return how long something took: “0.4 s”, “12 s”, “3 min 20 s”, “1 h 5 min”."""
+    """Return how long something took: “< 0.1 s”, “0.4 s”, “12 s”, “3 min 20 s”, “1 h 5 min”."""
+    if seconds < 0.05:
+        return _("%(seconds)s s") % {"seconds": f"< {number_format(0.1, 1)}"}
     if seconds < 9.95:
-        return _("%(seconds)s s") % {"seconds": number_format(round(max(seconds, 0), 1), 1)}
+        return _("%(seconds)s s") % {"seconds": number_format(round(seconds, 1), 1)}
     minutes, rest = divmod(round(seconds), 60)
     if not minutes:
         return _("%(seconds)s s") % {"seconds": rest}

@@ -98,6 +98,24 @@ def test_a_dash_is_not_a_tick_and_the_preview_says_what_is_lost(client: Client, 
     assert "A dash means that some have it; left as it is, it counts as unticked." in shown(response)
 
 
+def test_what_is_lost_and_gained_opens_above_the_button_by_itself(client: Client, ada: User) -> None:
+    ticking(ada, [give(make_user(), "rescue"), give(make_user(), "rescue")])
+
+    answer = client.post(PREVIEW, form(ada, "meeting"), headers=HTMX).content.decode()
+    opener, moves = re.findall(
+        r'popovertarget="short-moves">(.*?)</button>\s*<div class="[^"]*" id="short-moves" popover>(.*?)</div>', answer, re.S
+    )[0]
+
+    assert "2 users change" in opener
+    assert re.findall(r"<span>(GoTo Meeting|Rescue)</span><span>(.*?)</span>", moves) == [
+        ("Rescue", "2 users"),
+        ("GoTo Meeting", "2 users"),
+    ]
+    nothing = client.post(PREVIEW, form(ada, "rescue"), headers=HTMX).content.decode()
+    assert "Nobody changes" in nothing
+    assert "short-moves" not in nothing
+
+
 def test_nobody_selected_is_said(client: Client, ada: User) -> None:
     response = opened(client, ada)
 

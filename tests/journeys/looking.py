@@ -38,8 +38,8 @@ TOO_WIDE = """(width) => {
         else if (each.scrollWidth > each.clientWidth + 2 && getComputedStyle(each).display !== "inline")
             found.push(`cut: ${each.outerHTML.slice(0, 120)}`);
     }
-    // What ends in an ellipsis can be read whole: in its title, or while the pointer or the keyboard is in its row.
-    const whole = "[title], .people-email > div, .people-group-name, .visually-hidden";
+    // What ends in an ellipsis can be read whole: in its title, in what its button opens, or while pointer or keyboard is there.
+    const whole = "[title], [popovertarget], .people-email > div, .people-group-name, .visually-hidden";
     for (const each of document.querySelectorAll("main *, dialog[open] *, .brand *")) {
         const { textOverflow, webkitLineClamp } = getComputedStyle(each);
         if (textOverflow !== "ellipsis" && webkitLineClamp === "none") continue;

@@ -61,6 +61,15 @@ def test_the_main_job_by_taps(phone: Page, console: Console) -> None:
         assert box["y"] > LOWER_HALF
         assert box["height"] >= 40
         if button.get_attribute("id") == "apply":
+            # The preview lies below the products; what the choice takes and gives opens above the line beside the button.
+            product = phone.locator("dialog[open] .product").first
+            product.tap()
+            phone.locator(".short-button").tap()
+            moves = phone.locator("#short-moves")
+            expect(moves).to_be_in_viewport(ratio=1)
+            expect(moves).to_contain_text(product.locator(".product-name").inner_text())
+            product.tap()
+            expect(moves).to_be_hidden()
             phone.locator("dialog[open]").get_by_text("Add", exact=True).tap()
             expect(phone.locator("dialog[open] [name=shown][value=ADD]")).to_have_count(1)
             phone.get_by_role("checkbox", name="Do not notify users about this change").tap()
