@@ -1,4 +1,4 @@
-"""What the tests of bulk changes share: who acts, changes in small batches, users whom the database refuses to change."""
+"""What the tests of bulk changes share: who acts, changes in small batches and their numbers, users whom the database refuses."""
 
 from collections.abc import Iterator
 
@@ -7,8 +7,10 @@ import pytest
 from django.db import connection, transaction
 from pytest_django import DjangoDbBlocker
 
+from products import actions
+from products.models import BulkChange, Entitlement, Seat
 from tests.database import Cluster, Database, use
-from tests.factories import make_user
+from tests.factories import NOW, make_user, make_users
 from tests.faults.invariants import breaches_seen_by
 from users.models import Role, User
 
@@ -82,3 +84,41 @@ def breaches() -> list[str]:
     connection.ensure_connection()
     assert connection.connection is not None
     return breaches_seen_by(connection.connection)
+
+
+@pytest.fixture
+def nothing_is_broken(admin) -> Iterator[None]:
+    """See to it that sets, history, counters, seats and emails agree after the test."""
+    yield
+    assert breaches() == []
+
+
+@pytest.fixture
+def users(admin) -> list[User]:
+    return make_users(8)
+
+
+def step(made: BulkChange, batches: int = 1) -> BulkChange:
+    """Apply so many batches of a change and return it as it is then."""
+    for _ in range(batches):
+        actions.advance_bulk_change(change_id=made.pk, now=NOW)
+    made.refresh_from_db()
+    return made
+
+
+def cancel(actor: User, made: BulkChange) -> BulkChange:
+    return actions.cancel_change(actor=actor, change_id=made.pk, now=NOW)
+
+
+def counts(made: BulkChange) -> tuple[int, int, int, int, int]:
+    return made.targets, made.changed, made.unchanged, made.skipped, made.not_reached
+
+
+def seats(code: str) -> tuple[int, int]:
+    return Seat.objects.values_list("used", "reserved").get(product__code=code)
+
+
+def holders(users: list[User], code: str) -> list[int]:
+    """Return the places of those who hold a product."""
+    found = set(Entitlement.objects.filter(product__code=code).values_list("user_id", flat=True))
+    return [place for place, user in enumerate(users) if user.pk in found]
