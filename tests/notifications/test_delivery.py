@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from notifications import actions, emails, queries
 from notifications.emails import UnsendableError
-from notifications.models import Notification, State
+from notifications.models import MailServer, Notification, State
 from tests.factories import change, make_user, make_users, product
 from tests.mail import ScriptedServer
 from users.models import Role, User
@@ -424,6 +424,7 @@ class TestDelivery:
         assert actions.deliver_due(now=NOW)
         assert states(users) == [State.SENT, State.SENT, State.QUEUED]  # the second one was announced with the first
         assert fate(users[2]).attempts == 0
+        assert 0 < (MailServer.objects.get().speed or 0) < 600  # a minute: the next batch is none of thousands
 
         smtp_script.delay = 0
         deliver()
