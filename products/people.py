@@ -26,11 +26,11 @@ def add_person(
     Member who is invited to nothing.
     """
     products = list(products)
-    if invited and not products and who.get("role", Role.MEMBER) == Role.MEMBER:
+    user = add_user(actor=actor, now=now, **who)  # what is wrong with the email comes first, as in the form
+    if invited and not products and user.role == Role.MEMBER:
         raise InvalidUser(
             "invited", _("A Member without products cannot sign in: choose some products, or send no invitation yet.")
         )
-    user = add_user(actor=actor, now=now, **who)
     if user.role == Role.MANAGER:
         let_manage(actor=actor, user=user, groups=manages)
     if invited:

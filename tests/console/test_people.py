@@ -72,6 +72,7 @@ class TestAddUser:
             ({"email": "nobody"}, "is not an email"),
             ({"email": "ada@people.example"}, "There is a user with this email already."),
             ({"invited": "on"}, "A Member without products cannot sign in"),
+            ({"invited": "on", "email": "ada(at)people.example"}, "is not an email"),
             ({"role": "SUPER_ADMIN"}, "not one of the available choices"),
             ({"products": ["x"]}, "not one of the available choices"),
         ],
