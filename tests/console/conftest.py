@@ -1,13 +1,15 @@
-"""Who asks for the pages, unless a test says otherwise."""
+"""Who asks for the pages, unless a test says otherwise, and a change that is under way."""
 
 import json
+from typing import Any
 
 import pytest
 from django.test import Client
 from django.utils.timezone import now
 
-from products.models import Checkpoint
-from tests.factories import make_user
+from products import actions
+from products.models import BulkChange, Checkpoint
+from tests.factories import change, make_group, make_user, make_users
 from users.models import Role, User
 
 
@@ -34,3 +36,26 @@ def admin_user() -> User:
     payload = json.dumps({"at": now().isoformat(), "chains": {"HISTORY": head}})
     Checkpoint.objects.create(at=now(), payload=payload, signature="cd" * 64, key="ef" * 32)
     return make_user("Ada Admin", email="ada@tests.example", role=Role.ADMIN)
+
+
+@pytest.fixture
+def in_batches(settings: Any) -> None:
+    """Let a change of more than two users be a large one, in batches of ten."""
+    settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE = 2, 10
+
+
+@pytest.fixture
+def half_done(in_batches: None, ada: User) -> BulkChange:
+    """Return Ada's change of 30 users of whom 10 are done."""
+    made = change(ada, make_users(30, "User {n:03}"), "rescue", now=now())
+    actions.advance_bulk_change(change_id=made.pk, now=now())
+    made.refresh_from_db()
+    return made
+
+
+@pytest.fixture
+def manager(client: Client) -> User:
+    """Return the manager of the group Sales, signed in."""
+    manager = make_user("Mary Manager", role=Role.MANAGER, manages=[make_group("Sales")])
+    client.force_login(manager)
+    return manager
