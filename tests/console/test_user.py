@@ -22,14 +22,6 @@ HTMX = {"HX-Request": "true", "HX-Target": "products"}
 
 
 @pytest.fixture
-def manager(client: Client) -> User:
-    """Return the manager of the group Sales, signed in."""
-    manager = make_user("Mary Manager", role=Role.MANAGER, manages=[make_group("Sales")])
-    client.force_login(manager)
-    return manager
-
-
-@pytest.fixture
 def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put five events on a page of the timeline, so that a few changes fill more than one."""
     monkeypatch.setattr("admin_console.user_page.PAGE_SIZE", 5)
