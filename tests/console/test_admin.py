@@ -15,17 +15,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.timezone import now
 
 from products.models import Checkpoint, HistoryBlock
-from tests.console.reading_room import (
-    ACTIONS,
-    CHANGES,
-    CHECKPOINTS,
-    HISTORY,
-    LISTS,
-    USERS,
-    link_to,
-    listed,
-    text_of,
-)
+from tests.console.reading_room import ACTIONS, CHANGES, CHECKPOINTS, HISTORY, LISTS, USERS, link_to, listed, text_of
 from tests.factories import change, make_group, make_user
 from users.actions import change_role
 from users.models import Action, AdminAction, Role, User
