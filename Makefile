@@ -8,8 +8,9 @@ run:
 	@bin/bootstrap && exec .venv/bin/python manage.py run_console
 
 # Run the tests, the browser journeys included; `make test ARGS="-k seats"` runs some.
+# Three processes for two cores: while journeys and faults wait for a browser or a worker, the others go on.
 test:
-	@bin/bootstrap dev && bin/get-chromium && .venv/bin/python -m pytest -n 2 $(ARGS)
+	@bin/bootstrap dev && bin/get-chromium && .venv/bin/python -m pytest -n 3 $(ARGS)
 
 # Only the browser journeys, in every language and theme.
 browser:
