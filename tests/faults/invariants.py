@@ -19,12 +19,14 @@ $$;
 CREATE FUNCTION pg_temp.is_over(change products_bulkchange) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
     SELECT change.state IN ('FINISHED', 'FAILED', 'CANCELLED')
 $$;
--- A batch that was split lives on in its parts.
-CREATE VIEW pg_temp.target AS
+-- A batch that was split lives on in its parts. A table, or all batches of its change were unpacked for each row of the history.
+CREATE TEMPORARY TABLE target AS
     SELECT b.change_id, b.id AS batch_id, b.state, b.done_at, u.user_id, s.reason AS skipped
     FROM products_bulkchangebatch b CROSS JOIN unnest(b.user_ids) AS u(user_id)
     LEFT JOIN products_bulkchangeskip s ON s.change_id = b.change_id AND s.user_id = u.user_id
     WHERE b.state <> 'SPLIT';
+CREATE INDEX ON target (change_id, user_id);
+ANALYZE target;
 CREATE VIEW pg_temp.told AS
     SELECT h.*, lag(after) OVER w AS earlier, lead(id) OVER w IS NULL AS is_last, row_number() OVER w = 1 AS is_first
     FROM products_accesschange h WINDOW w AS (PARTITION BY user_id ORDER BY id);
