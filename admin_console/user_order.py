@@ -461,7 +461,7 @@ def _steps(
 def _sweep(found: Found, order: Order, limit: int, since: Place | None, backwards: bool) -> list[Place]:
     """Return the next users by finding all and sorting them.
 
-    First all, then what they are sorted by, if another table knows that.
+    First all, then what they are sorted by: in one go PostgreSQL would look that up of more than are found.
     """
     down = order.descending != backwards
     way, names = "DESC" if down else "ASC", {stretch.place: stretch.name for stretch in order.stretches}
@@ -473,10 +473,14 @@ def _sweep(found: Found, order: Order, limit: int, since: Place | None, backward
     # Few members of a group are found by its index at once; of many, each of few users is looked up among them.
     rows = found.all_at_once(each=found.share < RARE and not found.are_of_few_groups)
     chosen: tuple[str, list[Any]] = ("SELECT 0", [])
-    if order.table not in (None, rows.model):
+    if order.table is None:
+        chosen, rows = _sql(rows.values_list("pk")), User.objects.all()
+    elif not (order.table is ProductAccess and found.is_narrow):
         chosen = _sql(rows.values_list("pk"))
         rows = order.table._default_manager.filter(pk__in=RawSQL("SELECT id FROM chosen", ()))
     sql, params = _sql(rows.order_by().annotate(place=order.place, key=key).values_list("place", "key", "pk"))
+    if order.table is None:  # those chosen stand in the place of the table of users, so that nobody is looked up in it
+        sql = f"WITH users_user AS (TABLE chosen) {sql}"
     beyond = ""
     if since:
         place = next(stretch.place for stretch in order.stretches if stretch.name == since.stretch)
