@@ -164,19 +164,19 @@ def test_a_search_that_finds_many_looks_at_some_of_the_change_at_a_time(
     assert seen == [[f"{n:03}" for n in range(start, start + 20, 5)] for start in (0, 20, 40)]
 
 
-def one_has_left(client: Client) -> BulkChange:
-    """Sign a Manager in, and return their change of two users, of whom Grace Hopper has left their group since."""
+def one_has_left(client: Client) -> tuple[BulkChange, User]:
+    """Sign a Manager in; return their change of two users, and of these Grace Hopper, who has left their group since."""
     sales = make_group("Sales")
     manager = make_user(role=Role.MANAGER, manages=[sales])
     grace = make_user("Grace Hopper", groups=[sales])
     made = change(manager, [grace, make_user("Anna Alt", groups=[sales])], "rescue")
     grace.memberships.all().delete()
     client.force_login(manager)
-    return made
+    return made, grace
 
 
 def test_a_manager_finds_only_whom_they_may_see(client: Client) -> None:
-    made = one_has_left(client)
+    made, grace = one_has_left(client)
 
     assert "Anna Alt" in shown(page_of(client, made, "?search=Anna"))
     assert "Nobody here is called that" in shown(page_of(client, made, "?search=Grace"))
@@ -230,7 +230,7 @@ def test_a_name_is_no_formula(client: Client, ada: User, name: str) -> None:
 
 
 def test_a_manager_exports_no_names_of_others(client: Client) -> None:
-    made = one_has_left(client)
+    made, _grace = one_has_left(client)
 
     _header, gone, there = exported(client, made)
 
