@@ -11,8 +11,9 @@ from django.template import Context
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from admin_console.found_users import Found, page_of
 from admin_console.templatetags.console import navigation
-from admin_console.user_order import Found, order_of, page_of
+from admin_console.user_order import order_of
 from products.models import SelectionDraft
 from products.queries import catalogue, selection_draft, visible_changes
 from users.models import Capability, User

@@ -16,8 +16,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from admin_console.found_users import Found, page_of
 from admin_console.templatetags.console import avatar, moment, product_codes, product_marks
-from admin_console.user_order import Found, Order, Place, UnreadablePlace, order_of, page_of
+from admin_console.user_order import Order, Place, UnreadablePlace, order_of
 from products.models import Product
 from products.queries import catalogue
 from products.selection import Selection

@@ -1,65 +1,24 @@
-"""The orders that the list of users can be in, and how any page of one is found as quickly as the first.
+"""The orders that the list of users can be in.
 
 An order is a row of *stretches*: the Members, then the Managers, and so on; by name there is only one. Inside of a stretch users
-come by the fields `by`, of which the last tells them apart, and an index has them in that order. So a page is found by walking:
-on from where the page before ended, looking at one user after the other, until there are enough. A walk that finds too few among
-`FAR` users is given up, for then those who are wanted are rare: all of them are found and sorted. docs/decisions/0006 tells more.
+come by the fields `by`, of which the last tells them apart, and an index has them in that order.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
-from django.core.exceptions import EmptyResultSet
-from django.db import connection
-from django.db.models import (
-    Case,
-    Exists,
-    F,
-    Func,
-    IntegerField,
-    Min,
-    Model,
-    OrderBy,
-    OuterRef,
-    Q,
-    QuerySet,
-    Subquery,
-    TextField,
-    Value,
-    When,
-)
-from django.db.models.expressions import RawSQL
-from django.db.models.functions import Cast, Coalesce, Concat
+from django.db.models import Case, Exists, F, Func, IntegerField, Min, Model, OuterRef, Q, Subquery, TextField, Value, When
+from django.db.models.functions import Cast, Coalesce
 from django.db.models.lookups import Exact, LessThan
 
 from products.models import ProductAccess
 from users.models import GroupMembership, Role, User, UserGroup
-from users.plans import LOOK, SWEEP, WALK, planned
-from users.queries import (
-    Status,
-    UserFilter,
-    accesses_matching,
-    having_status,
-    long_ago,
-    scope_of,
-    status_of,
-    users_matching,
-    with_subgroups,
-)
+from users.queries import Status, UserFilter, having_status, long_ago, status_of, with_subgroups
 
-FAR = 15_000  # users looked at in one stretch
-FAR_BY_ID = 25_000  # the same where they come by id, for those beside each other in one table are so in the others
-FAR_SEARCHED = 75_000  # the same of a search, whose finds bear one name and so stand together
-RARE = 0.01  # of all people
-FEW = 5_000  # users of a role or group, or found by a search, who are sorted at once
-SPARSE = 0.03  # of all people: fewer are found and sorted sooner than all people are put in order
-SAMPLE = 10_000  # users taken anywhere, to tell how many a search finds
-MANY = 5  # stretches looked at for one page
-LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)  # before anybody was seen
 SUSPENDED: dict[str, Any] = {"table": "products_productaccess", "by": ("user_id",), "where": "suspended"}
 
 
@@ -171,125 +130,6 @@ def order_of(
             return _of_texts("name_key", wanted, descending)
 
 
-@dataclass(frozen=True)
-class Found:
-    """The users whom a filter finds within an actor's scope, written for each way of looking at them. It is one condition."""
-
-    actor: Any
-    wanted: UserFilter
-    now: datetime
-
-    def are_few(self) -> bool:
-        """Return whether it is known at once that there are only a few of them, whom an index finds."""
-        if self.wanted.search and self._share_of_search * self.people <= FEW:
-            return True
-        if self.wanted.role and Role.MEMBER not in self.wanted.role:
-            others = User.objects.filter(role__in=self.wanted.role).exclude(role=Role.MEMBER)
-            if others[: FEW + 1].count() <= FEW:
-                return True
-        return self.are_of_few_groups
-
-    @cached_property
-    def are_of_few_groups(self) -> bool:
-        """Whether the groups that are asked for have only a few members."""
-        if not self.wanted.group or 0 in self.wanted.group:
-            return False
-        return GroupMembership.objects.filter(group__id__any=with_subgroups(self.wanted.group))[: FEW + 1].count() <= FEW
-
-    @cached_property
-    def people(self) -> float:
-        """How many people there are, as far as PostgreSQL has noticed; at least 1."""
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT greatest(reltuples, 1) FROM pg_class WHERE oid = 'users_user'::regclass")
-            return float(cursor.fetchone()[0])
-
-    @cached_property
-    def share(self) -> float:
-        """How many of all people they are, from 0 to 1, as far as can be told at once."""
-        narrowed = Found(self.actor, replace(self.wanted, search=""), self.now)
-        expected = narrowed._expected_share() if narrowed.wanted or scope_of(self.actor) else 1.0
-        return expected * (self._share_of_search if self.wanted.search else 1.0)
-
-    def _expected_share(self) -> float:
-        """Return what PostgreSQL expects by its statistics. Of a fragment these know nothing."""
-        sql, params = _sql(self.all_at_once().values_list("pk"))
-        with connection.cursor() as cursor:
-            cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}", params)
-            expected = cursor.fetchone()[0][0]["Plan"]["Plan Rows"]
-        return float(min(expected / self.people, 1.0))
-
-    @cached_property
-    def _share_of_search(self) -> float:
-        """How many of a sample of users the search finds. To find and count all 40,000 would take half a second."""
-        sought = users_matching(User.objects.all(), UserFilter(search=self.wanted.search), now=self.now)
-        sql, params = _sql(sought.order_by().values_list("pk"))
-        percent = min(100 * SAMPLE / self.people, 100)
-        with connection.cursor() as cursor:
-            sample = f"SELECT id, search_key FROM users_user TABLESAMPLE SYSTEM ({percent:.3f}) REPEATABLE (1) LIMIT {SAMPLE}"
-            found, of = f"WITH users_user AS (TABLE sample) {sql}", "greatest((SELECT count(*) FROM sample), 1)::float"
-            cursor.execute(f"WITH sample AS ({sample}) SELECT (SELECT count(*) FROM ({found}) found) / {of}", params)
-            return float(cursor.fetchone()[0])
-
-    @property
-    def is_narrow(self) -> bool:
-        """Whether the rows of product access alone tell who they are."""
-        return scope_of(self.actor) == Q() and not replace(self.wanted, product=())
-
-    def one_by_one(self) -> QuerySet[User]:
-        """Return them for a walk."""
-        users = User.objects.filter(scope_of(self.actor, each=True))
-        return users_matching(users, self.wanted, now=self.now, each=True)
-
-    def all_at_once(self, *, each: bool = False) -> QuerySet[Any]:
-        """Return them for a sweep: as rows of product access, which are narrow, where these know most of it.
-
-        `each`: their groups are looked up one user after the other, which is quicker for few.
-        """
-        narrow = bool(self.wanted.product or self.wanted.status or self.is_narrow)
-        rows: QuerySet[Any] = (ProductAccess if narrow else User).objects.filter(scope_of(self.actor, each=each))
-        matching = accesses_matching if narrow else users_matching
-        return matching(rows, self.wanted, now=self.now, each=each).order_by()
-
-
-def page_of(
-    found: Found, order: Order, *, size: int, since: Place | None = None, backwards: bool = False
-) -> tuple[list[Place], bool]:
-    """Return up to `size` of the users, from the place `since` on (or back), and whether there are more beyond them.
-
-    They come in the order of the list, whichever way they were found.
-    """
-    limit, places = size + 1, None
-    try:
-        if not found.are_few():
-            if order.table is ProductAccess and order.descending != backwards and len(order.stretches) > 1:
-                # Those who hold most are few, and no index knows them.
-                if not found.is_narrow and found.share > SPARSE:
-                    places = _look_through(found, order, limit, since, backwards)
-            elif not _are_rare(found, order, limit):
-                places = _walk(found.one_by_one(), order, limit, since, backwards, far=_far(found, order))
-        if places is None:
-            places = _sweep(found, order, limit, since, backwards)
-    except EmptyResultSet:
-        places = []
-    shown, more = places[:size], len(places) > size
-    return shown[::-1] if backwards else shown, more
-
-
-def _are_rare(found: Found, order: Order, limit: int) -> bool:
-    """Return whether a walk had to go further than it may, as far as can be told; of one filter most values are common."""
-    asked = found.wanted.as_dict()
-    if not asked.keys() & {"product", "search"} and len(asked) < 2:
-        return False
-    # Users may be unevenly spread, so twice as many have to be expected.
-    next_stretches = MANY * found.people / max(len(order.stretches), 1)
-    return found.share * min(_far(found, order) or FAR_BY_ID, next_stretches) < 2 * limit
-
-
-def _far(found: Found, order: Order) -> int | None:
-    """Return how far a walk may go, if not as far as any: whom a search finds bear one name, and stand together in that order."""
-    return FAR_SEARCHED if found.wanted.search and order.kind == "text" else None
-
-
 def _of_texts(key: str, wanted: UserFilter, descending: bool) -> Order:
     """Return the order by names or addresses. They go with languages: all who speak one might be far behind the others."""
     where, params = ("language = %s", wanted.language) if len(wanted.language) == 1 else ("true", ())
@@ -374,129 +214,3 @@ def _rank(value: Any, values: Sequence[str]) -> Func:
 
 def _cardinality(path: str) -> Func:
     return Func(F(path), function="cardinality", output_field=IntegerField())
-
-
-def _walk(
-    users: QuerySet[User],
-    order: Order,
-    limit: int,
-    since: Place | None,
-    backwards: bool,
-    plan: Mapping[str, str] = WALK,
-    far: int | None = None,
-) -> list[Place] | None:
-    """Return the next users by following indexes, or None if they are too far apart. One statement, whatever it finds.
-
-    Of each stretch it takes what is missing, but only if the one before was followed to its end.
-    """
-    down = order.descending != backwards
-    stretches = order.stretches[:: -1 if down else 1]
-    if since:
-        stretches = stretches[[stretch.name for stretch in stretches].index(since.stretch) :]
-    if not stretches:
-        return []
-    parts, params, walked = [f"left_0 AS (SELECT {limit} AS n)"], [], stretches[:MANY]
-    for n, stretch in enumerate(walked):
-        (matching, asked), (beyond, sought) = _steps(users, stretch, limit, since if n == 0 else None, down, far)
-        parts.append(
-            f"of_{n} (key, id) AS MATERIALIZED (SELECT * FROM ({matching}) matching WHERE (SELECT n FROM left_{n}) > 0), "
-            f"left_{n + 1} AS MATERIALIZED (SELECT CASE WHEN n <= 0 THEN n WHEN n <= (SELECT count(*) FROM of_{n}) THEN 0 "
-            f"WHEN EXISTS ({beyond}) THEN -1 ELSE n - (SELECT count(*) FROM of_{n}) END AS n FROM left_{n})"
-        )
-        params += [*asked, *sought]
-    way = "DESC" if down else "ASC"
-    rows = "".join(f"SELECT {n} AS stretch, key, id FROM of_{n} UNION ALL " for n in range(len(walked)))
-    end = f"SELECT {len(walked)}, NULL, n FROM left_{len(walked)}"
-    with planned(plan), connection.cursor() as cursor:
-        cursor.execute(f"WITH {', '.join(parts)} {rows}{end} ORDER BY stretch, key {way}, id {way}", params)
-        *found, (_end, _key, left) = cursor.fetchall()
-    if left < 0 or (left > 0 and len(stretches) > MANY):
-        return None
-    return [Place(stretches[n].name, key, pk) for n, key, pk in found[:limit]]
-
-
-def _look_through(found: Found, order: Order, limit: int, since: Place | None, backwards: bool) -> list[Place] | None:
-    """Return the next users by how many products they hold, or None if they are too far apart: of the next of all people."""
-    down = order.descending != backwards
-    far = int(min(FAR, 4 * limit / max(found.share, 4 * limit / FAR))) + 1
-    way, beyond = "DESC" if down else "ASC", f"(cardinality(products), user_id) {'<' if down else '>'} (%s, %s)"
-    table = (
-        f"(SELECT user_id, cardinality(products) AS number FROM products_productaccess WHERE {beyond if since else 'true'} "
-        f"ORDER BY number {way}, user_id {way} LIMIT {far})"
-    )
-    at = (int(since.stretch), since.id) if since else ()
-    numbers = Order((Stretch("", 0, table, ("number", "user_id"), params=at),), order.descending)
-    places = _walk(found.one_by_one(), numbers, limit, None, backwards, LOOK, far=far - 1)
-    return places and [Place(str(place.key), None, place.id) for place in places]
-
-
-def _steps(
-    users: QuerySet[User], stretch: Stretch, limit: int, since: Place | None, down: bool, far: int | None
-) -> tuple[Any, Any]:
-    """Return as SQL and parameters: the users found among the next `far` (or FAR) of a stretch, and whatever is beyond those.
-
-    The next are put in the place of the table of users, so that the query of users goes through them, in their order, only.
-    """
-    *keyed, pk = stretch.by
-    where, params, way = stretch.where, stretch.params, "DESC" if down else "ASC"
-    if since:
-        where += f" AND ({', '.join(f'step.{name}' for name in stretch.by)}) {'<' if down else '>'} (%s{', %s' if keyed else ''})"
-        params += (since.key, since.id) if keyed else (since.id,)
-    key = f"step.{keyed[0]}" if keyed else "NULL::timestamptz"
-    order = ", ".join(f"step.{name} {way}" for name in stretch.by)
-    far = far or (FAR_BY_ID if (stretch.table, stretch.by) == ("users_user", ("id",)) else FAR)
-    joined = f"JOIN users_user person ON person.id = step.{pk}" if stretch.table != "users_user" else ""
-    steps = (
-        f"SELECT {'person' if joined else 'step'}.*, {key} AS key FROM {stretch.table} step {joined} "
-        f"WHERE {where} ORDER BY {order} LIMIT {far}"
-    )
-    key_of_step = RawSQL('"users_user".key', ())
-    users = users.filter(stretch.inside()).annotate(key=key_of_step)
-    users = users.order_by(*([OrderBy(key_of_step, descending=down)] if keyed else []), "-id" if down else "id")
-    sql, asked = _sql(users.values_list("key", "id")[:limit])
-    beyond = f"SELECT FROM {stretch.table} step WHERE {where} ORDER BY {order} OFFSET {far} LIMIT 1"
-    return (f"WITH users_user AS ({steps}) {sql}", [*params, *asked]), (beyond, params)
-
-
-def _sweep(found: Found, order: Order, limit: int, since: Place | None, backwards: bool) -> list[Place]:
-    """Return the next users by finding all and sorting them.
-
-    First all, then what they are sorted by: in one go PostgreSQL would look that up of more than are found.
-    """
-    down = order.descending != backwards
-    way, names = "DESC" if down else "ASC", {stretch.place: stretch.name for stretch in order.stretches}
-    key: Any = Value(0)
-    if order.kind == "time":
-        key = Coalesce(order.key, Value(LONG_AGO))
-    elif order.kind == "text":  # as an expression no index has it in order, so none is followed
-        key = Concat(order.key, Value(""), output_field=TextField(db_collation="C"))
-    # Few members of a group are found by its index at once; of many, each of few users is looked up among them.
-    rows = found.all_at_once(each=found.share < RARE and not found.are_of_few_groups)
-    chosen: tuple[str, list[Any]] = ("SELECT 0", [])
-    if order.table is None:
-        chosen, rows = _sql(rows.values_list("pk")), User.objects.all()
-    elif not (order.table is ProductAccess and found.is_narrow):
-        chosen = _sql(rows.values_list("pk"))
-        rows = order.table._default_manager.filter(pk__in=RawSQL("SELECT id FROM chosen", ()))
-    sql, params = _sql(rows.order_by().annotate(place=order.place, key=key).values_list("place", "key", "pk"))
-    if order.table is None:  # those chosen stand in the place of the table of users, so that nobody is looked up in it
-        sql = f"WITH users_user AS (TABLE chosen) {sql}"
-    beyond = ""
-    if since:
-        place = next(stretch.place for stretch in order.stretches if stretch.name == since.stretch)
-        beyond = f"WHERE (place, key, id) {'<' if down else '>'} (%s, %s, %s)"
-        missing = LONG_AGO if order.kind == "time" else 0
-        params = [*params, place, missing if since.key is None else since.key, since.id]
-    with planned(SWEEP), connection.cursor() as cursor:
-        cursor.execute(
-            f"WITH chosen (id) AS MATERIALIZED ({chosen[0]}) SELECT * FROM ({sql}) AS found (place, key, id) {beyond} "
-            f"ORDER BY place {way}, key {way}, id {way} LIMIT {limit}",
-            [*chosen[1], *params],
-        )
-        rows = cursor.fetchall()
-    return [Place(names[place], None if key in (0, LONG_AGO) else key, pk) for place, key, pk in rows]
-
-
-def _sql(rows: QuerySet[Any, Any]) -> tuple[str, list[Any]]:
-    sql, params = rows.query.sql_with_params()
-    return sql, list(params)

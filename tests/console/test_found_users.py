@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admin_console import user_order
+from admin_console import found_users
+from admin_console.found_users import Found, page_of
 from admin_console.user_list import COLUMNS
-from admin_console.user_order import Found, Place, order_of, page_of
+from admin_console.user_order import Place, order_of
 from tests.examples import tried
 from tests.factories import NOW, give_all, ids, make_group, make_user, make_users
 from users.models import GroupMembership, LastSeen, Role, User
@@ -116,12 +117,12 @@ def test_nobody_is_on_two_pages_or_on_none(
     organisation: Organisation, monkeypatch: pytest.MonkeyPatch, sort: str, data: st.DataObject
 ) -> None:
     # How far is walked before everybody is sorted must show in nothing but time.
-    monkeypatch.setattr(user_order, "FAR", data.draw(st.sampled_from([1, 3, 20, 6000])))
-    monkeypatch.setattr(user_order, "FAR_BY_ID", data.draw(st.sampled_from([1, 10, 6000])))
-    monkeypatch.setattr(user_order, "FEW", data.draw(st.sampled_from([0, 0, 5])))
-    monkeypatch.setattr(user_order, "FAR_SEARCHED", data.draw(st.sampled_from([1, 10, 6000])))
-    monkeypatch.setattr(user_order, "SPARSE", data.draw(st.sampled_from([0, 0.3, 1])))
-    monkeypatch.setattr(user_order, "MANY", data.draw(st.sampled_from([1, 2, 5])))
+    monkeypatch.setattr(found_users, "FAR", data.draw(st.sampled_from([1, 3, 20, 6000])))
+    monkeypatch.setattr(found_users, "FAR_BY_ID", data.draw(st.sampled_from([1, 10, 6000])))
+    monkeypatch.setattr(found_users, "FEW", data.draw(st.sampled_from([0, 0, 5])))
+    monkeypatch.setattr(found_users, "FAR_SEARCHED", data.draw(st.sampled_from([1, 10, 6000])))
+    monkeypatch.setattr(found_users, "SPARSE", data.draw(st.sampled_from([0, 0.3, 1])))
+    monkeypatch.setattr(found_users, "MANY", data.draw(st.sampled_from([1, 2, 5])))
     actor = data.draw(st.sampled_from(organisation.actors))
     wanted = data.draw(
         st.builds(
