@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.journeys.conftest import ADMIN, Console
+from tests.journeys.looking import violations
 
 LOWER_HALF = 844 / 2
 
@@ -79,3 +80,20 @@ def test_the_main_job_by_taps(phone: Page, console: Console) -> None:
             button.tap()
     expect(phone.locator("dialog[open]")).to_have_count(0)
     expect(phone.locator("#selection-count")).to_have_text(re.compile("Nobody selected"))
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("path", ["/changes/", "/notifications/"])
+def test_filters_open_from_a_button(phone: Page, path: str) -> None:
+    phone.goto(path)
+    state = phone.get_by_label("State", exact=True)
+    expect(state).to_be_hidden()
+
+    phone.get_by_role("button", name="Filters").tap()
+    expect(phone.locator("#more-filters")).to_be_in_viewport(ratio=1)
+    assert violations(phone, "light") == []
+    state.select_option(index=1)
+    phone.locator("h1").tap()
+
+    expect(state).to_be_hidden()
+    expect(phone).to_have_url(re.compile(r"[?&]state=\w"))
