@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy
 from notifications.queries import Forecast, forecast
 from products.actions import ChangeRefused, Intent, check_intent
 from products.models import Mode, Product
-from products.previews import Preview, SeatNeed, compose, preview
+from products.previews import Group, Preview, SeatNeed, compose, preview
 from products.selection import Selection
 
 MODES = {
@@ -24,7 +24,7 @@ MODES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """One product to tick: how many of the users (`held` of `of`) hold it, and why it may not be chosen, if so."""
+    """One product to tick: how many users (`held` of `of`, the erased apart) hold it, and why it may not be chosen, if so."""
 
     product: Product
     held: int
@@ -119,8 +119,13 @@ class ProductChoice:
     def _held_by_all(self) -> list[int]:
         if self.mode != Mode.REPLACE:
             return []
-        groups = [group.held for group in self.composition.groups]
-        return sorted(frozenset.intersection(*groups) - self.locked) if groups else []
+        sets = [group.held for group in self._not_erased]
+        return sorted(frozenset.intersection(*sets) - self.locked) if sets else []
+
+    @cached_property
+    def _not_erased(self) -> list[Group]:
+        """Those who can hold anything; the others are no reason to leave a box unticked."""
+        return [group for group in self.composition.groups if not group.erased]
 
     def _nothing(self) -> Intent:
         return Intent(mode=self.mode, wanted=(), preserved=tuple(sorted(self.locked)))
@@ -139,7 +144,7 @@ class ProductChoice:
         )
 
     def _choice(self, product: Product) -> Choice:
-        held, of = self.preview.holding.get(product.pk, 0), self.preview.changeable
+        held, of = self.preview.holding.get(product.pk, 0), sum(group.users for group in self._not_erased)
         locked = product.pk in self.locked
         why, disabled = self._why(product, locked=locked, held=held)
         replacing = self.mode == Mode.REPLACE

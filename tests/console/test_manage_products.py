@@ -13,7 +13,7 @@ from django.utils.timezone import now
 
 from notifications.models import Notification
 from products import actions
-from products.models import BulkChange, Mode, Product, SelectionDraft
+from products.models import BulkChange, Mode, Product, ProductAccess, SelectionDraft
 from products.queries import selection_draft
 from tests.console.change_dialog import APPLY, HTMX, OPEN, PREVIEW, box, facts, form, links, member_of, opened, ticking
 from tests.console.pages import shown
@@ -52,6 +52,18 @@ def test_a_dash_is_not_a_tick_and_the_preview_says_what_is_lost(client: Client, 
     assert "1 user becomes Suspended" in shown(response)
     assert "Removed Rescue 1 user" in shown(response)
     assert "A dash means that some have it; left as it is, it counts as unticked." in shown(response)
+
+
+def test_who_was_erased_unticks_no_box_that_all_others_hold(client: Client, ada: User) -> None:
+    holders, erased = [give(make_user(), "rescue"), give(make_user(), "rescue")], make_user()
+    ProductAccess.objects.filter(user=erased).update(erased=True)
+
+    response = opened(client, ada, *holders, erased)
+
+    assert " checked" in box(response, "rescue")
+    assert "indeterminate" not in box(response, "rescue")
+    assert facts(response, "rescue") == "2 of 2 have it"
+    assert "Nobody changes" in shown(response)
 
 
 def test_what_is_lost_and_gained_opens_above_the_button_by_itself(client: Client, ada: User) -> None:
