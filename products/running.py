@@ -10,7 +10,7 @@ from django.db.models import F
 
 from notifications import actions as notifications
 from products.batch import LostClaim, apply_batch
-from products.models import WORKER_ENDED, BulkChange, BulkChangeBatch, BulkChangeSkip, Product, Source
+from products.models import WORKER_ENDED, BulkChange, BulkChangeBatch, BulkChangeSkip, Mode, Product, Source
 from products.queries import EARLIER, out_of_reach
 from users.models import Action, AdminAction, Capability
 from users.queries import can
@@ -67,7 +67,10 @@ def _reduced(change: BulkChange) -> tuple[BulkChange.Cause, str] | None:
     """Return why the actor may no longer make this change, if so: capabilities are read again at each batch (rule B12)."""
     if not can(change.actor, Capability.ASSIGN_PRODUCTS):
         return BulkChange.Cause.NOT_ALLOWED, ""
-    if lost := out_of_reach(change.actor) - set(change.preserved):
+    lost = out_of_reach(change.actor) - set(change.preserved)
+    if change.mode in (Mode.ADD, Mode.REMOVE):  # which leave all other products alone
+        lost &= set(change.products)
+    if lost:
         return BulkChange.Cause.OUT_OF_REACH, Product.objects.get(pk=min(lost)).name
     return None
 

@@ -358,6 +358,17 @@ def test_an_admin_reduced_to_fewer_products_pauses_the_change(in_batches):
     assert all(held_by(user) == {"central"} for user in users)
 
 
+@pytest.mark.parametrize("mode", [Mode.ADD, Mode.REMOVE])
+def test_an_admin_reduced_to_fewer_products_goes_on_with_a_change_of_others(in_batches, mode):
+    sales = make_group("Sales")
+    admin = make_user(role=Role.ADMIN, manages=[sales])
+    users = [give(make_user(groups=[sales]), "meeting") for _ in range(4)]
+    made = change(admin, users, "meeting", mode=mode)
+    User.objects.filter(pk=admin.pk).update(role=Role.MANAGER)
+
+    assert run(made).state == BulkChange.State.FINISHED
+
+
 def test_overlapping_large_changes_run_first_in_first_out(admin, in_batches):
     users = make_users(4)
     first, second = change(admin, users, "rescue"), change(admin, users, "central")
