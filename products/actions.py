@@ -411,17 +411,21 @@ def retry_failed(*, actor: User, change_id: int) -> BulkChange:
 
     A cancelled change reaches nobody else and is cancelled again in the end. Raises NotAllowed, NotNow.
     """
-    with _patiently():
-        ended = {BulkChange.State.FAILED, BulkChange.State.CANCELLED}
-        change = _steered(Action.CHANGE_RETRIED, actor, change_id, ended, BulkChange.State.RUNNING)
-        failed = change.batches.filter(state=BulkChangeBatch.State.FAILED)  # each of one user
-        again = failed.update(state=BulkChangeBatch.State.WAITING, attempts=0, lease_until=None)
-        if not again:
-            raise NotNow(_("There is nobody left to try again."))
-        change.skips.filter(reason=BulkChangeSkip.Reason.FAILED).delete()
-        change.skipped, change.finished_at = change.skipped - again, None
-        change.save(update_fields=["skipped", "finished_at"])
-    return change
+
+    def attempt() -> BulkChange:
+        with _patiently():
+            ended = {BulkChange.State.FAILED, BulkChange.State.CANCELLED}
+            change = _steered(Action.CHANGE_RETRIED, actor, change_id, ended, BulkChange.State.RUNNING)
+            failed = change.batches.filter(state=BulkChangeBatch.State.FAILED)  # each of one user
+            again = failed.update(state=BulkChangeBatch.State.WAITING, attempts=0, lease_until=None)
+            if not again:
+                raise NotNow(_("There is nobody left to try again."))
+            change.skips.filter(reason=BulkChangeSkip.Reason.FAILED).delete()
+            change.skipped, change.finished_at = change.skipped - again, None
+            change.save(update_fields=["skipped", "finished_at"])
+            return change
+
+    return retrying(attempt)
 
 
 @contextmanager
@@ -460,6 +464,7 @@ def _steered(
         record(action, actor=actor, subject=change.pk, before={"state": change.state}, after={"state": to_state})
         change.state, change.state_by, change.state_cause, change.state_reason, change.failures = to_state, actor, "", "", 0
         change.save(update_fields=["state", "state_by", "state_cause", "state_reason", "failures"])
+        waiting.update(state=batches, lease_until=None, attempts=0)  # into which one was split meanwhile; now none is any more
     return change
 
 

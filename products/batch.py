@@ -39,7 +39,8 @@ SELECT count(*) FROM (SELECT user_id FROM products_productaccess a WHERE {among}
 """
 CLAIMED = """
 UPDATE products_bulkchangebatch SET state = 'DONE', lease_until = NULL, error = '', done_at = clock_timestamp()
-WHERE id = %(batch)s AND attempts = %(attempt)s AND state = 'WAITING' RETURNING size
+WHERE id = %(batch)s AND attempts = %(attempt)s AND state = 'WAITING'
+AND EXISTS (SELECT FROM products_bulkchange c WHERE c.id = change_id AND c.state = 'RUNNING') RETURNING size
 """
 # Batches of a change have no range of users in common.
 SKIPPED = "SELECT user_id FROM products_bulkchangeskip WHERE change_id = %(change)s AND user_id BETWEEN %(first)s AND %(last)s"
@@ -72,7 +73,7 @@ RETURNING (tally -> 'changed')::int
 
 
 class LostClaim(Exception):
-    """The batch is not ours any more: its lease had run out and another worker took it over, or the change was cancelled."""
+    """The batch is not ours any more: its lease ran out and another worker took it, or the change was paused or cancelled."""
 
 
 def apply_batch(change: BulkChange, batch: BulkChangeBatch, *, actor: User, all_or_nothing: bool) -> int:

@@ -194,6 +194,26 @@ def test_a_batch_that_is_not_begun_when_the_change_is_cancelled_is_lost_as_a_who
     assert not AccessChange.objects.exists()
 
 
+def test_the_parts_of_a_batch_that_is_split_while_the_change_is_cancelled_are_cancelled_too(
+    committed_db, admin, users, in_batches, superuser_connection
+):
+    made = change(admin, users, "rescue")
+    batch = running._claim(made)
+    assert batch is not None
+    with psycopg.connect(committed_db.console) as other:  # holds the split up after it has its batch, at the change
+        other.execute("SELECT 1 FROM products_bulkchange WHERE id = %s FOR UPDATE", [made.pk])
+        splitting, split = in_the_background(lambda: running._divide(batch, "refused"))
+        wait_until(lambda: waits_for(superuser_connection, "FOR UPDATE"), 10)
+        cancelling, cancelled = in_the_background(lambda: cancel(admin, made))
+        wait_until(lambda: waits_for(superuser_connection, "CANCELLED"), 10)
+    splitting.join(30)
+    cancelling.join(30)
+
+    assert split == [actions.Step.MORE]
+    assert counts(cancelled[0]) == (8, 0, 0, 0, 8)
+    assert {(parts.state, parts.depth) for parts in made.batches.all()} == {("SPLIT", 0), ("CANCELLED", 0), ("CANCELLED", 1)}
+
+
 @pytest.mark.parametrize("verb", ["pause and resume", "cancel"])
 def test_no_deadlock_surfaces_however_often_a_change_is_steered_while_workers_are_at_it(committed_db, admin, settings, verb):
     settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE = 0, 1
@@ -256,6 +276,18 @@ def test_a_batch_that_is_claimed_and_not_begun_when_the_change_is_paused_waits_w
     with pytest.raises(LostClaim):
         running._apply_claimed(made, claimed)
     assert holders(users, "rescue") == [0, 1, 2]
+
+    actions.resume_change(actor=admin, change_id=made.pk)
+    assert counts(run(made)) == (8, 8, 0, 0, 0)
+
+
+def test_no_batch_begins_once_the_change_is_paused_though_its_worker_knew_it_as_running(admin, users, in_batches):
+    made = step(change(admin, users, "rescue"))
+    actions.pause_change(actor=admin, change_id=made.pk)
+    claimed = running._claim(made)
+    assert claimed is not None
+    with pytest.raises(LostClaim):
+        running._apply_claimed(made, claimed)
 
     actions.resume_change(actor=admin, change_id=made.pk)
     assert counts(run(made)) == (8, 8, 0, 0, 0)
