@@ -1,6 +1,5 @@
 """manage.py import_users: bring your own people, all or nothing, once or twice."""
 
-import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,35 +13,12 @@ from django.test.utils import CaptureQueriesContext
 from notifications.models import Notification
 from products.models import AccessChange, BulkChange, Product, ProductAccess, Source
 from tests.database import Database
-from tests.factories import NOW, give, held_by, limit, make_group, make_user
+from tests.factories import NOW, give, held_by, make_group, make_user
 from tests.processes import wait_until
 from users.actions import delete_group
 from users.imports import PeopleImport
 from users.models import Action, AdminAction, GroupMembership, Role, User, UserGroup
 from users.sheets import Sheet
-
-
-@pytest.fixture
-def boss(db: None) -> User:
-    """Return the first Super admin, in whose name the import is made."""
-    return make_user("Grace Hopper", email="boss@tests.example", role=Role.SUPER_ADMIN)
-
-
-@pytest.fixture
-def people(boss: User, tmp_path: Path) -> Any:
-    """Return a function that imports a file of these lines: (what was said, what was complained about, the exit code)."""
-
-    def run(*lines: str, **options: Any) -> tuple[str, str, int]:
-        path = tmp_path / "people.csv"
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
-        out, err, code = io.StringIO(), io.StringIO(), 0
-        try:
-            call_command("import_users", str(path), stdout=out, stderr=err, skip_checks=True, **options)
-        except SystemExit as exit:
-            code = int(exit.code or 0)
-        return out.getvalue(), err.getvalue(), code
-
-    return run
 
 
 def everything() -> list[list[tuple[Any, ...]]]:
@@ -443,16 +419,6 @@ def test_what_was_once_held_owes_no_onboarding_email_again(people: Any) -> None:
     assert owed() == []
 
 
-def test_a_seat_that_the_file_frees_is_free_for_whom_it_gives_one(people: Any) -> None:
-    ada = give(make_user("Ada", email="ada@tests.example"), "rescue")
-    emmy = make_user("Emmy", email="emmy@tests.example")
-    limit("rescue", 1)
-
-    people("email,products", "emmy@tests.example,rescue", "ada@tests.example,central; connect; resolve")
-
-    assert (held_by(ada), held_by(emmy)) == ({"central", "connect", "resolve"}, {"rescue"})
-
-
 def test_a_retired_product_stays_but_is_not_newly_granted(people: Any) -> None:
     give(make_user("Ada", email="ada@tests.example"), "assist")
     Product.objects.filter(code="assist").update(retired_at=NOW)
@@ -462,24 +428,6 @@ def test_a_retired_product_stays_but_is_not_newly_granted(people: Any) -> None:
 
     assert people("email,products", "ada@tests.example,assist;rescue")[2] == 0
     assert held_by(User.objects.get(first_name="Ada")) == {"assist", "rescue"}
-
-
-@pytest.mark.parametrize("already_held", [True, False])
-def test_too_few_seats_stop_the_import(people: Any, already_held: bool) -> None:
-    limit("rescue", 1)
-    before = everything()
-    with pytest.raises(CommandError, match="Rescue: 2 seats needed, 1 free"):
-        people("email,products", "a@x.example,rescue", "b@x.example,rescue", already_held=already_held)
-    assert everything() == before
-
-    would, _complained, _code = people("email,products", "a@x.example,rescue", "b@x.example,rescue", dry_run=True)
-    assert "seats: 2 needed, 1 free" in would
-
-
-def test_a_seat_that_the_file_frees_can_be_taken(people: Any) -> None:
-    give(make_user("Ada", email="ada@tests.example"), "rescue")
-    limit("rescue", 1)
-    assert people("email,products", "emmy@tests.example,rescue", "ada@tests.example,")[2] == 0
 
 
 # Size
