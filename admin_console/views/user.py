@@ -10,6 +10,7 @@ from django.shortcuts import get_object_or_404, render
 from django.utils.timezone import now
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django_htmx.http import HttpResponseClientRedirect
 
 from admin_console.access import Request, requires
 from admin_console.forms import ChangeForm
@@ -98,7 +99,10 @@ def _editing(request: Request, person: User, form: ChangeForm, choice: ProductCh
 
 
 def _saved(request: Request, person: User, change: BulkChange) -> HttpResponse:
-    """Say what was saved, and show the user as they are now."""
+    """Say what was saved, and show the user as they are now; or the change, if it waits for a worker or left the user out."""
+    if not (change.changed or change.unchanged):
+        there = see_other("change", change.pk)
+        return HttpResponseClientRedirect(there["Location"]) if request.htmx else there
     said = _("The products were changed.") if change.changed else _("Nothing was changed: these products were held already.")
     if not request.htmx:
         messages.success(request, said)

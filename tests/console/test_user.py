@@ -183,6 +183,28 @@ def test_saving_what_they_hold_changes_nothing(client: Client, ada: User) -> Non
     assert "Nothing was changed" in shown(client.post(editor_of(grace), form(grace, "rescue"), headers=HTMX))
 
 
+@pytest.mark.parametrize(
+    ("seats", "at_once", "why"),
+    [(0, 1, "Nobody changed Changed 0 Unchanged 0 Skipped 1"), (1, 0, "0 of 1 user 0 %")],
+    ids=["left out", "left to the worker"],
+)
+def test_who_was_not_reached_is_not_said_to_have_held_it_already(
+    client: Client, ada: User, settings: Any, seats: int, at_once: int, why: str
+) -> None:
+    limit("rescue", seats)
+    settings.BULK_AT_ONCE = at_once
+    grace = make_user()
+    asked = form(grace, "rescue", until_full="on")
+
+    followed = client.post(editor_of(grace), asked, follow=True)
+    with_htmx = client.post(editor_of(grace), asked, headers=HTMX)
+
+    page = f"/changes/{BulkChange.objects.get().pk}/"
+    assert (followed.redirect_chain, with_htmx["HX-Redirect"]) == ([(page, 303)], page)
+    assert why in shown(followed)
+    assert "held already" not in shown(followed)
+
+
 def test_save_may_be_silent(client: Client, ada: User) -> None:
     grace = make_user()
 
