@@ -276,11 +276,16 @@ def _begin(
         )
     change.save()
     _record_request(change, selection)
-    if change.targets <= min(settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE) and _applied_at_once(change, actor):
+    if is_small(change.targets) and _applied_at_once(change, actor):
         change.refresh_from_db()
         conclude(change, now=now)
     else:
         _reserve_seats(change, actor)
+
+
+def is_small(targets: int) -> bool:
+    """Return whether a change of so many users is done at once, in its request, and not in a worker."""
+    return targets <= min(settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE)
 
 
 def _record_request(change: BulkChange, selection: Selection) -> None:

@@ -5,11 +5,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 
 from django.db import connection
 from django.utils.translation import gettext as _
 
-from products.actions import record_already_held, request_bulk_change
+from products.actions import is_small, record_already_held, request_bulk_change
 from products.models import BulkChange, Mode, Product, Source
 from products.previews import SeatNeed, seat_needs
 from products.queries import catalogue, out_of_reach
@@ -60,22 +62,39 @@ def check(people: PeopleImport, *, already_held: bool) -> None:
             people.refuse(NEWLY_GRANTED, [_("%(product)s is retired.") % {"product": product}, product.id, product.id])
 
 
-def forecast(people: PeopleImport) -> Forecast:
-    """Return what `apply` would do with the lines that were not refused."""
+def forecast(people: PeopleImport, *, already_held: bool) -> Forecast:
+    """Return what `apply`, or `apply_already_held`, would do with the lines that were not refused.
+
+    The seats needed are those at the worst moment of `apply`, which takes one set of products after the other. What a small set
+    frees the next ones can take; what a large one frees is free only when a worker is done with it, after all have asked.
+    """
     products = {product.id: product for product in catalogue()}
     changed = suspending = 0
     gains: Counter[Product] = Counter()
     losses: Counter[Product] = Counter()
     first: Counter[Product] = Counter()
+    taken: Counter[Product] = Counter()  # more than now, after the sets so far
+    needed: Counter[Product] = Counter()  # the most that were
     with connection.cursor() as cursor:
         cursor.execute(MOVES)
-        for held, ever, wanted, users in cursor.fetchall():
-            changed += users
-            suspending += users if not wanted else 0
-            gains.update({products[each]: users for each in set(wanted) - set(held)})
-            losses.update({products[each]: users for each in set(held) - set(wanted)})
-            first.update({products[each]: users for each in set(wanted) - set(ever) if products[each].onboarding})
-    needs = seat_needs(products.values(), Counter({product.id: gains[product] - losses[product] for product in gains}))
+        for wanted, moves in groupby(cursor.fetchall(), key=itemgetter(0)):
+            targets, granted, freed = 0, Counter[Product](), Counter[Product]()
+            for _wanted, held, ever, users in moves:
+                targets += users
+                granted.update({products[each]: users for each in set(wanted) - set(held)})
+                freed.update({products[each]: users for each in set(held) - set(wanted)})
+                first.update({products[each]: users for each in set(wanted) - set(ever) if products[each].onboarding})
+            changed += targets
+            suspending += targets if not wanted else 0
+            gains.update(granted)
+            losses.update(freed)
+            taken.update(granted)
+            needed |= taken
+            if is_small(targets):
+                taken.subtract(freed)
+    if already_held:  # all at once
+        needed = gains - losses
+    needs = seat_needs(products.values(), Counter({product.id: seats for product, seats in needed.items()}))
     return Forecast(changed=changed, suspending=suspending, gains=gains, losses=losses, first=first, seats=needs)
 
 
@@ -84,7 +103,7 @@ def apply(people: PeopleImport, *, notify: bool, reason: str, now: datetime) -> 
 
     Nothing is asked for users who hold that already. Raises a ChangeRefused, and the caller undoes the whole import.
     """
-    refuse_if_short(forecast(people).seats)
+    refuse_if_short(forecast(people, already_held=False).seats)
     with connection.cursor() as cursor:
         cursor.execute(CHANGES)
         changes = cursor.fetchall()
@@ -108,7 +127,7 @@ def apply(people: PeopleImport, *, notify: bool, reason: str, now: datetime) -> 
 
 def apply_already_held(people: PeopleImport) -> int:
     """Record what the lines say as held since before the console; return how many users changed. Nobody is owed an email."""
-    refuse_if_short(forecast(people).seats)
+    refuse_if_short(forecast(people, already_held=True).seats)
     return record_already_held(actor=people.actor, holdings=HOLDINGS, params=[])
 
 
@@ -129,19 +148,21 @@ SELECT l.line, l.last_line, 'products', %s
 FROM people_line l JOIN people_products p ON p.names = l.products LEFT JOIN products_productaccess a ON a.user_id = l.user_id
 WHERE p.wanted @> ARRAY[%s]::int[] AND NOT coalesce(a.products, '{}') @> ARRAY[%s]::int[]
 """
-MOVES = """
-SELECT coalesce(a.products, '{}') AS held, coalesce(a.ever, '{}') AS ever, p.wanted, count(*)
-FROM people_line l JOIN people_products p ON p.names = l.products LEFT JOIN products_productaccess a ON a.user_id = l.user_id
-WHERE coalesce(a.products, '{}') <> p.wanted GROUP BY 1, 2, 3
+# Whose set changes. What frees more limited seats than it takes comes first. (Two sets that swap limited seats are refused.)
+LINES = """
+people_line l JOIN people_products p ON p.names = l.products LEFT JOIN products_productaccess a ON a.user_id = l.user_id
+CROSS JOIN LATERAL (SELECT coalesce(a.products, '{}') AS held) now
+CROSS JOIN (SELECT coalesce(array_agg(product_id), '{}') AS limited FROM products_seat WHERE seats IS NOT NULL) seats
+WHERE held <> p.wanted
 """
-# What frees more limited seats than it takes comes first. (Two sets that swap limited seats with each other are refused.)
-CHANGES = """
-WITH limited AS (SELECT coalesce(array_agg(product_id), '{}') AS ids FROM products_seat WHERE seats IS NOT NULL)
-SELECT p.wanted, array_agg(l.user_id ORDER BY l.user_id)
-FROM people_line l JOIN people_products p ON p.names = l.products JOIN products_productaccess a ON a.user_id = l.user_id, limited
-WHERE a.products <> p.wanted GROUP BY p.wanted
-ORDER BY sum(cardinality((p.wanted - a.products) & ids) - cardinality((a.products - p.wanted) & ids)), p.wanted
+TAKEN = "cardinality((p.wanted - held) & limited) - cardinality((held - p.wanted) & limited)"
+MOVES = f"""
+SELECT p.wanted, held, coalesce(a.ever, '{{}}') AS ever, count(*) FROM {LINES} GROUP BY p.wanted, 2, 3
+ORDER BY sum(sum({TAKEN})) OVER (PARTITION BY p.wanted), p.wanted
 """
+CHANGES = (
+    f"SELECT p.wanted, array_agg(l.user_id ORDER BY l.user_id) FROM {LINES} GROUP BY p.wanted ORDER BY sum({TAKEN}), p.wanted"
+)
 HOLDINGS = """
 SELECT l.user_id, p.wanted AS products FROM people_line l JOIN people_products p ON p.names = l.products
 """

@@ -95,7 +95,7 @@ class Command(BaseCommand):
         if outcome.new_groups:
             self.stdout.write(f"  new groups: {', '.join(outcome.new_groups)}")
         if with_products:
-            self._tell_products(product_imports.forecast(people), **options)
+            self._tell_products(product_imports.forecast(people, already_held=options["already_held"]), **options)
         if not does:
             return outcome.refused, []
         if outcome.refused and skip_bad:
