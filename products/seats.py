@@ -70,6 +70,13 @@ def warn_of_low_seats(*, now: datetime) -> int:
     return len(found)
 
 
+def low_on_seats() -> set[int]:
+    """Return the ids of the products with SEATS_LOW_PERCENT of their seats free or fewer, of which the email about seats warns."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT s.product_id FROM products_seat s WHERE {IS_LOW}", {"percent": settings.SEATS_LOW_PERCENT})
+        return {product for (product,) in cursor}
+
+
 IS_LOW = "(s.seats - s.used - s.reserved) * 100 <= s.seats * %(percent)s"
 LOW_NO_MORE = f"""
 UPDATE products_seatwarning w SET over_at = %(now)s FROM products_seat s

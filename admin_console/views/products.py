@@ -18,7 +18,7 @@ from products.models import Product
 from products.queries import catalogue, visible_changes
 from products.refusals import ChangeRefused, NotAllowed
 from products.reports import ChangeFilter, changes_matching, holders
-from products.seats import set_seats
+from products.seats import low_on_seats, set_seats
 from users.models import Capability
 from users.queries import can
 
@@ -31,25 +31,19 @@ class Row:
 
     product: Product
     code: str
+    is_low: bool  # few of its seats are free
 
     @property
     def taken(self) -> int:
         """How many seats are used or reserved."""
         return self.product.seat.used + self.product.seat.reserved
 
-    @property
-    def nearly(self) -> int:
-        """From how many taken seats on they run short: nine of ten."""
-        return (self.product.seat.seats or 0) * 9 // 10
-
 
 @require_GET
 @requires(Capability.VIEW_USERS)
 def products(request: Request) -> HttpResponse:
     """List the products with their seats."""
-    found = catalogue()
-    codes = product_codes(found)
-    return render(request, "products/products.html", {"rows": [Row(each, codes[each.pk]) for each in found]})
+    return render(request, "products/products.html", {"rows": _rows(catalogue())})
 
 
 @require_GET
@@ -76,12 +70,17 @@ def product_seats(request: Request, product_id: int) -> HttpResponse:
     return see_other("product", product_id)
 
 
+def _rows(found: list[Product]) -> list[Row]:
+    codes, low = product_codes(found), low_on_seats()
+    return [Row(each, codes[each.pk], each.pk in low) for each in found]
+
+
 def _shown(request: Request, product_id: int, *, form: SeatsForm | None = None, status: int = 200) -> HttpResponse:
     found = catalogue()
     names = {each.pk: each.name for each in found}
     if product_id not in names:
         raise Http404
-    row = next(Row(each, product_codes(found)[each.pk]) for each in found if each.pk == product_id)
+    row = next(row for row in _rows(found) if row.product.pk == product_id)
     changes = changes_matching(visible_changes(request.user), ChangeFilter(product=product_id)).select_related("actor")
     context: dict[str, Any] = {
         "row": row,

@@ -6,10 +6,12 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils.timezone import now
 
 from products.models import BulkChange, Product, Seat, SeatReservation
+from products.seats import warn_of_low_seats
 from tests.console.pages import shown
-from tests.factories import change, give, limit, make_group, make_user, product
+from tests.factories import change, give, give_all, limit, make_group, make_user, make_users, product
 from users.models import Action, AdminAction, Role, User
 
 pytestmark = pytest.mark.django_db
@@ -38,6 +40,23 @@ def test_the_list_tells_the_seats_of_each_product(client: Client, ada: User) -> 
     assert "Central retired restricted 1 – any unlimited" in shown(page)
     assert f'href="/users/?product={product("rescue").pk}"' in page.content.decode()
     assert f'href="/changes/?product={product("rescue").pk}"' in page.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("seats", "taken", "percent", "low"),
+    [(1, 0, 10, False), (1, 1, 10, True), (5, 4, 10, False), (10, 9, 10, True), (11, 9, 10, False), (5, 4, 20, True)],
+)
+def test_seats_show_as_short_when_the_email_about_them_is_owed(
+    client: Client, ada: User, settings: Any, seats: int, taken: int, percent: int, low: bool
+) -> None:
+    settings.SEATS_LOW_PERCENT = percent
+    give_all(make_users(taken), "rescue")
+    limit("rescue", seats)
+
+    pages = [client.get(page).content.decode() for page in ("/products/", f"/products/{product('rescue').pk}/")]
+
+    assert [f'progress-short" max="{seats}"' in page for page in pages] == [low, low]
+    assert warn_of_low_seats(now=now()) == low
 
 
 def test_a_product_tells_who_holds_it_and_what_changed_it(client: Client, ada: User) -> None:
