@@ -31,6 +31,7 @@ FEW = 5_000  # users of a role or group, or found by a search, who are sorted at
 SPARSE = 0.03  # of all people: fewer are found and sorted sooner than all people are put in order
 SAMPLE = 10_000  # users taken anywhere, to tell how many a search finds
 MANY = 5  # stretches looked at for one page
+GIVEN_UP = -1  # is missing where a walk found too few of those whom it may look at
 LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)  # before anybody was seen
 
 
@@ -114,6 +115,26 @@ class Found:
         return matching(rows, self.wanted, now=self.now, each=each).order_by()
 
 
+@dataclass(frozen=True)
+class Ask:
+    """What is asked for: up to `limit` users, from the place `since` on or back; without one from the first (or the last)."""
+
+    order: Order
+    limit: int
+    since: Place | None
+    backwards: bool
+
+    @property
+    def way(self) -> str:
+        """The direction as SQL says it: DESC from high keys to low ones."""
+        return "DESC" if self.order.descending != self.backwards else "ASC"
+
+    @property
+    def beyond(self) -> str:
+        """The comparison of a place with `since` that is true for those that come after it."""
+        return "<" if self.way == "DESC" else ">"
+
+
 def page_of(
     found: Found, order: Order, *, size: int, since: Place | None = None, backwards: bool = False
 ) -> tuple[list[Place], bool]:
@@ -121,31 +142,31 @@ def page_of(
 
     They come in the order of the list, whichever way they were found.
     """
-    limit, places = size + 1, None
+    ask, places = Ask(order, size + 1, since, backwards), None
     try:
         if not found.are_few():
-            if order.table is ProductAccess and order.descending != backwards and len(order.stretches) > 1:
+            if order.table is ProductAccess and ask.way == "DESC" and len(order.stretches) > 1:
                 # Those who hold most are few, and no index knows them.
                 if not found.is_narrow and found.share > SPARSE:
-                    places = _look_through(found, order, limit, since, backwards)
-            elif not _are_rare(found, order, limit):
-                places = _walk(found.one_by_one(), order, limit, since, backwards, far=_far(found, order))
+                    places = _look_through(found, ask)
+            elif not _are_rare(found, ask):
+                places = _walk(found.one_by_one(), ask, far=_far(found, order))
         if places is None:
-            places = _sweep(found, order, limit, since, backwards)
+            places = _sweep(found, ask)
     except EmptyResultSet:
         places = []
     shown, more = places[:size], len(places) > size
     return shown[::-1] if backwards else shown, more
 
 
-def _are_rare(found: Found, order: Order, limit: int) -> bool:
+def _are_rare(found: Found, ask: Ask) -> bool:
     """Return whether a walk had to go further than it may, as far as can be told; of one filter most values are common."""
     asked = found.wanted.as_dict()
     if not asked.keys() & {"product", "search"} and len(asked) < 2:
         return False
     # Users may be unevenly spread, so twice as many have to be expected.
-    next_stretches = MANY * found.people / max(len(order.stretches), 1)
-    return found.share * min(_far(found, order) or FAR_BY_ID, next_stretches) < 2 * limit
+    next_stretches = MANY * found.people / max(len(ask.order.stretches), 1)
+    return found.share * min(_far(found, ask.order) or FAR_BY_ID, next_stretches) < 2 * ask.limit
 
 
 def _far(found: Found, order: Order) -> int | None:
@@ -153,95 +174,92 @@ def _far(found: Found, order: Order) -> int | None:
     return FAR_SEARCHED if found.wanted.search and order.kind == "text" else None
 
 
-def _walk(
-    users: QuerySet[User],
-    order: Order,
-    limit: int,
-    since: Place | None,
-    backwards: bool,
-    plan: Mapping[str, str] = WALK,
-    far: int | None = None,
-) -> list[Place] | None:
+def _walk(users: QuerySet[User], ask: Ask, *, plan: Mapping[str, str] = WALK, far: int | None = None) -> list[Place] | None:
     """Return the next users by following indexes, or None if they are too far apart. One statement, whatever it finds.
 
     Of each stretch it takes what is missing, but only if the one before was followed to its end.
     """
-    down = order.descending != backwards
-    stretches = order.stretches[:: -1 if down else 1]
-    if since:
-        stretches = stretches[[stretch.name for stretch in stretches].index(since.stretch) :]
+    stretches = ask.order.stretches[:: -1 if ask.way == "DESC" else 1]
+    if ask.since:
+        stretches = stretches[[stretch.name for stretch in stretches].index(ask.since.stretch) :]
     if not stretches:
         return []
-    parts, params, walked = [f"left_0 AS (SELECT {limit} AS n)"], [], stretches[:MANY]
+    parts, params, walked = [f"missing_0 AS (SELECT {ask.limit} AS n)"], [], stretches[:MANY]
     for n, stretch in enumerate(walked):
-        (matching, asked), (beyond, sought) = _steps(users, stretch, limit, since if n == 0 else None, down, far)
-        parts.append(
-            f"of_{n} (key, id) AS MATERIALIZED (SELECT * FROM ({matching}) matching WHERE (SELECT n FROM left_{n}) > 0), "
-            f"left_{n + 1} AS MATERIALIZED (SELECT CASE WHEN n <= 0 THEN n WHEN n <= (SELECT count(*) FROM of_{n}) THEN 0 "
-            f"WHEN EXISTS ({beyond}) THEN -1 ELSE n - (SELECT count(*) FROM of_{n}) END AS n FROM left_{n})"
-        )
+        (matching, asked), (further, sought) = _steps(users, stretch, ask if n == 0 else replace(ask, since=None), far)
+        parts.append(_of_stretch(n, matching, further))
         params += [*asked, *sought]
-    way = "DESC" if down else "ASC"
     rows = "".join(f"SELECT {n} AS stretch, key, id FROM of_{n} UNION ALL " for n in range(len(walked)))
-    end = f"SELECT {len(walked)}, NULL, n FROM left_{len(walked)}"
+    end = f"SELECT {len(walked)}, NULL, n FROM missing_{len(walked)}"
     with planned(plan), connection.cursor() as cursor:
-        cursor.execute(f"WITH {', '.join(parts)} {rows}{end} ORDER BY stretch, key {way}, id {way}", params)
-        *found, (_end, _key, left) = cursor.fetchall()
-    if left < 0 or (left > 0 and len(stretches) > MANY):
+        cursor.execute(f"WITH {', '.join(parts)} {rows}{end} ORDER BY stretch, key {ask.way}, id {ask.way}", params)
+        *found, (_end, _key, missing) = cursor.fetchall()
+    if missing == GIVEN_UP or (missing > 0 and len(stretches) > MANY):
         return None
-    return [Place(stretches[n].name, key, pk) for n, key, pk in found[:limit]]
+    return [Place(stretches[n].name, key, pk) for n, key, pk in found[: ask.limit]]
 
 
-def _look_through(found: Found, order: Order, limit: int, since: Place | None, backwards: bool) -> list[Place] | None:
-    """Return the next users by how many products they hold, or None if they are too far apart: of the next of all people."""
-    down = order.descending != backwards
-    far = int(min(FAR, 4 * limit / max(found.share, 4 * limit / FAR))) + 1
-    way, beyond = "DESC" if down else "ASC", f"(cardinality(products), user_id) {'<' if down else '>'} (%s, %s)"
-    table = (
-        f"(SELECT user_id, cardinality(products) AS number FROM products_productaccess WHERE {beyond if since else 'true'} "
-        f"ORDER BY number {way}, user_id {way} LIMIT {far})"
+def _of_stretch(n: int, matching: str, further: str) -> str:
+    """Return as SQL the users found in stretch n, `of_n`, and how many are missing after it, `missing_n+1`.
+
+    Nobody is looked for once none are missing. If too few of the next users match and there are users further on, the walk is
+    `GIVEN_UP`.
+    """
+    found = f"(SELECT count(*) FROM of_{n})"
+    return (
+        f"of_{n} (key, id) AS MATERIALIZED (SELECT * FROM ({matching}) matching WHERE (SELECT n FROM missing_{n}) > 0), "
+        f"missing_{n + 1} AS MATERIALIZED (SELECT CASE WHEN n <= 0 THEN n WHEN n <= {found} THEN 0 "
+        f"WHEN EXISTS ({further}) THEN {GIVEN_UP} ELSE n - {found} END AS n FROM missing_{n})"
     )
-    at = (int(since.stretch), since.id) if since else ()
-    numbers = Order((Stretch("", 0, table, ("number", "user_id"), params=at),), order.descending)
-    places = _walk(found.one_by_one(), numbers, limit, None, backwards, LOOK, far=far - 1)
+
+
+def _look_through(found: Found, ask: Ask) -> list[Place] | None:
+    """Return the next users by how many products they hold, or None if they are too far apart: of the next of all people."""
+    far = int(min(FAR, 4 * ask.limit / max(found.share, 4 * ask.limit / FAR))) + 1
+    after = f"(cardinality(products), user_id) {ask.beyond} (%s, %s)" if ask.since else "true"
+    table = (
+        f"(SELECT user_id, cardinality(products) AS number FROM products_productaccess WHERE {after} "
+        f"ORDER BY number {ask.way}, user_id {ask.way} LIMIT {far})"
+    )
+    at = (int(ask.since.stretch), ask.since.id) if ask.since else ()
+    numbers = Order((Stretch("", 0, table, ("number", "user_id"), params=at),), ask.order.descending)
+    places = _walk(found.one_by_one(), replace(ask, order=numbers, since=None), plan=LOOK, far=far - 1)
     return places and [Place(str(place.key), None, place.id) for place in places]
 
 
-def _steps(
-    users: QuerySet[User], stretch: Stretch, limit: int, since: Place | None, down: bool, far: int | None
-) -> tuple[Any, Any]:
-    """Return as SQL and parameters: the users found among the next `far` (or FAR) of a stretch, and whatever is beyond those.
+def _steps(users: QuerySet[User], stretch: Stretch, ask: Ask, far: int | None) -> tuple[Any, Any]:
+    """Return as SQL and parameters: the users found among the next `far` (or FAR) of a stretch, and whoever is further on.
 
     The next are put in the place of the table of users, so that the query of users goes through them, in their order, only.
     """
     *keyed, pk = stretch.by
-    where, params, way = stretch.where, stretch.params, "DESC" if down else "ASC"
-    if since:
-        where += f" AND ({', '.join(f'step.{name}' for name in stretch.by)}) {'<' if down else '>'} (%s{', %s' if keyed else ''})"
+    where, params = stretch.where, stretch.params
+    if since := ask.since:
+        by = ", ".join(f"step.{name}" for name in stretch.by)
+        where += f" AND ({by}) {ask.beyond} (%s{', %s' if keyed else ''})"
         params += (since.key, since.id) if keyed else (since.id,)
     key = f"step.{keyed[0]}" if keyed else "NULL::timestamptz"
-    order = ", ".join(f"step.{name} {way}" for name in stretch.by)
+    order = ", ".join(f"step.{name} {ask.way}" for name in stretch.by)
     far = far or (FAR_BY_ID if (stretch.table, stretch.by) == ("users_user", ("id",)) else FAR)
     joined = f"JOIN users_user person ON person.id = step.{pk}" if stretch.table != "users_user" else ""
     steps = (
         f"SELECT {'person' if joined else 'step'}.*, {key} AS key FROM {stretch.table} step {joined} "
         f"WHERE {where} ORDER BY {order} LIMIT {far}"
     )
-    key_of_step = RawSQL('"users_user".key', ())
+    key_of_step, down = RawSQL('"users_user".key', ()), ask.way == "DESC"
     users = users.filter(stretch.inside()).annotate(key=key_of_step)
     users = users.order_by(*([OrderBy(key_of_step, descending=down)] if keyed else []), "-id" if down else "id")
-    sql, asked = _sql(users.values_list("key", "id")[:limit])
-    beyond = f"SELECT FROM {stretch.table} step WHERE {where} ORDER BY {order} OFFSET {far} LIMIT 1"
-    return (f"WITH users_user AS ({steps}) {sql}", [*params, *asked]), (beyond, params)
+    sql, asked = _sql(users.values_list("key", "id")[: ask.limit])
+    further = f"SELECT FROM {stretch.table} step WHERE {where} ORDER BY {order} OFFSET {far} LIMIT 1"
+    return (f"WITH users_user AS ({steps}) {sql}", [*params, *asked]), (further, params)
 
 
-def _sweep(found: Found, order: Order, limit: int, since: Place | None, backwards: bool) -> list[Place]:
+def _sweep(found: Found, ask: Ask) -> list[Place]:
     """Return the next users by finding all and sorting them.
 
     First all, then what they are sorted by: in one go PostgreSQL would look that up of more than are found.
     """
-    down = order.descending != backwards
-    way, names = "DESC" if down else "ASC", {stretch.place: stretch.name for stretch in order.stretches}
+    order, names = ask.order, {stretch.place: stretch.name for stretch in ask.order.stretches}
     key: Any = Value(0)
     if order.kind == "time":
         key = Coalesce(order.key, Value(LONG_AGO))
@@ -258,16 +276,16 @@ def _sweep(found: Found, order: Order, limit: int, since: Place | None, backward
     sql, params = _sql(rows.order_by().annotate(place=order.place, key=key).values_list("place", "key", "pk"))
     if order.table is None:  # those chosen stand in the place of the table of users, so that nobody is looked up in it
         sql = f"WITH users_user AS (TABLE chosen) {sql}"
-    beyond = ""
-    if since:
+    after = ""
+    if since := ask.since:
         place = next(stretch.place for stretch in order.stretches if stretch.name == since.stretch)
-        beyond = f"WHERE (place, key, id) {'<' if down else '>'} (%s, %s, %s)"
+        after = f"WHERE (place, key, id) {ask.beyond} (%s, %s, %s)"
         missing = LONG_AGO if order.kind == "time" else 0
         params = [*params, place, missing if since.key is None else since.key, since.id]
     with planned(SWEEP), connection.cursor() as cursor:
         cursor.execute(
-            f"WITH chosen (id) AS MATERIALIZED ({chosen[0]}) SELECT * FROM ({sql}) AS found (place, key, id) {beyond} "
-            f"ORDER BY place {way}, key {way}, id {way} LIMIT {limit}",
+            f"WITH chosen (id) AS MATERIALIZED ({chosen[0]}) SELECT * FROM ({sql}) AS found (place, key, id) {after} "
+            f"ORDER BY place {ask.way}, key {ask.way}, id {ask.way} LIMIT {ask.limit}",
             [*chosen[1], *params],
         )
         rows = cursor.fetchall()
