@@ -71,7 +71,7 @@ def warn_of_low_seats(*, now: datetime) -> int:
 
 
 def low_on_seats() -> set[int]:
-    """Return the ids of the products with SEATS_LOW_PERCENT of their seats free or fewer, of which the email about seats warns."""
+    """Return the ids of the products with SEATS_LOW_PERCENT of their seats free or fewer: the email about seats warns of them."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT s.product_id FROM products_seat s WHERE {IS_LOW}", {"percent": settings.SEATS_LOW_PERCENT})
         return {product for (product,) in cursor}
