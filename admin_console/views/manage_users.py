@@ -64,9 +64,10 @@ def manage_users(request: Request) -> HttpResponse:
 @requires(Capability.VIEW_USERS)
 def count_users(request: Request) -> HttpResponse:
     """Show how many users the list finds on all its pages, where the page that asks (`shown` users from `from` on) says so."""
-    view = View.from_query(request.GET, Choices.of(request.user))
+    choices = Choices.of(request.user)
+    view = View.from_query(request.GET, choices)
     try:
-        count = UserList(request.user, view, Choices.of(request.user), now=now()).count
+        count = UserList(request.user, view, choices, now=now()).count
     except TookTooLong:
         return _took_too_long(request)
     shown = request.GET.get("shown", "")
