@@ -91,10 +91,10 @@ def retry(*, actor: User, ids: Sequence[int], now: datetime) -> int:
     if not can(actor, Capability.MANAGE_USERS):
         raise PermissionDenied(_("Your role does not include trying emails again."))
     with transaction.atomic():
-        found = Notification.objects.filter(~Q(kind=emails.ACCOUNT), id__in=ids, state__in=RETRYABLE).select_for_update()
+        found = retryable(Notification.objects.filter(id__in=ids)).select_for_update()
         retried = list(found.order_by("id").values_list("id", "told_by"))
         leaders = {leader or number for number, leader in retried}
-        again = Notification.objects.filter(id__in=leaders, state__in=RETRYABLE)
+        again = retryable(Notification.objects.filter(id__in=leaders))
         again.update(state=State.QUEUED, attempts=0, not_before=now)
         outbox.share_fate(leaders)
         if retried:

@@ -10,7 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils.timezone import now
 
-from notifications import queries
+from notifications import actions, queries
 from notifications.models import MailServer, Notification, State, Suppression
 from tests.console.pages import shown
 from tests.factories import change, give, make_group, make_user, make_users, product, undo
@@ -253,6 +253,15 @@ def test_all_that_failed_of_a_filter_is_tried_again(client: Client, ada: User, g
     assert [Notification.objects.get(pk=each.pk).state for each in (*others, erased)] == ["FAILED", "SENT", "FAILED"]
     assert "2 emails are tried again." in shown(client.get("/notifications/"))
     assert AdminAction.objects.filter(actor=ada, action=Action.EMAIL_RETRIED).exists()
+
+
+def test_what_offers_to_be_tried_again_is_what_is_tried_again(ada: User) -> None:
+    letters = [owed(make_user(), kind=kind, state=state) for kind in ("ONBOARDING", "ACCOUNT") for state in State]
+    offering = [letter.pk for letter in letters if letter.can_be_retried]
+
+    assert actions.retry(actor=ada, ids=[letter.pk for letter in letters], now=now()) == len(offering) == 3
+    again = Notification.objects.filter(state=State.QUEUED).exclude(pk__in=[each.pk for each in letters if each.is_open])
+    assert sorted(again.values_list("pk", flat=True)) == offering
 
 
 def test_more_than_at_once_is_said(client: Client, ada: User, monkeypatch: pytest.MonkeyPatch) -> None:
