@@ -125,9 +125,9 @@ def select_all(request: Request) -> HttpResponse:
 @require_POST
 @requires(Capability.ASSIGN_PRODUCTS)
 def clear_selection(request: Request) -> HttpResponse:
-    """Untick everybody."""
+    """Untick everybody; the list stays as its filters, which htmx posts, or the URL say."""
     choices = Choices.of(request.user)
-    view = View.from_query(request.GET, choices)
+    view = View.from_query(request.POST if request.htmx else request.GET, choices)
     actions.clear_selection(owner=request.user, now=now())
     return _listed(request, view, choices) if request.htmx else see_other(reverse("manage_users") + view.here)
 

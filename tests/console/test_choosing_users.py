@@ -167,6 +167,19 @@ def test_too_many_ids_at_once_are_refused_politely(client: Client, ada: User, ma
     assert selected(ada) == set()
 
 
+def test_clearing_the_selection_leaves_the_filters_on_that_the_page_shows(client: Client, ada: User) -> None:
+    make_user("Grace Hopper")
+    make_user("Hedy Lamarr")
+
+    response = client.post(CLEAR, {"search": "grace", "role": "MEMBER"}, headers=HTMX)
+
+    assert "Hedy Lamarr" not in shown(response)
+    again = re.search(rf'hx-post="{EVERYONE}([^"]*)"', response.content.decode())
+    assert again
+    client.post(EVERYONE + again[1].replace("&amp;", "&"), headers=HTMX)
+    assert selected(ada) == {"Grace Hopper"}
+
+
 def test_nothing_posted_changes_nothing(client: Client, ada: User) -> None:
     response = client.post(TICKS, headers=HTMX)
 
