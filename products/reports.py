@@ -153,7 +153,7 @@ def users_of(
         more = found[size - 1] if len(found) > size else window[WINDOW - 1] if len(window) > WINDOW else None
     ids = sorted(found[:size])
     told = {row.user_id: row for row in rows.filter(user_id__in=ids)} if rows is not None else {}
-    first, last = (ids[0], ids[-1]) if ids else (edge, edge)
+    first, last = (ids[0], ids[-1]) if ids else (edge + 1, edge - 1)  # the edge itself is on the page that led here
     return UserPage(
         rows=[(user_id, told.get(user_id)) for user_id in ids],
         users=visible_to(reader).in_bulk(ids),

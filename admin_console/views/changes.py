@@ -100,8 +100,8 @@ def change(request: Request, change_id: int) -> HttpResponse:
             return render(request, "changes/change.html#details", {"outcome": outcome})
     names = product_names()
     people = People(made, request.GET, reader=request.user, now=at, names=names)
-    if request.htmx.target == "change-people":
-        return render(request, "changes/change.html#people", {"change": made, "people": people})
+    if part := {"change-people": "people", "people-rows": "found"}.get(request.htmx.target or ""):
+        return render(request, f"changes/change.html#{part}", {"change": made, "people": people})
     related = visible_changes(request.user).filter(Q(undoes=made) | Q(undone_by=made)).order_by("id")
     context = {
         "change": made,

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import re
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -162,6 +164,38 @@ def test_a_search_that_finds_many_looks_at_some_of_the_change_at_a_time(
         query = ways(page).get("next", "")
 
     assert seen == [[f"{n:03}" for n in range(start, start + 20, 5)] for start in (0, 20, 40)]
+
+
+@pytest.mark.usefixtures("in_batches")
+def test_back_to_where_nobody_matches_and_forth_again_leaves_nobody_out(
+    client: Client, ada: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "FEW", 3)
+    monkeypatch.setattr(reports, "WINDOW", 20)
+    users = [make_user("Somebody" if n < 40 else f"User {n:03}") for n in range(60)]
+    made = run(change(ada, users, "rescue"))
+
+    def follow(page: Any, way: str) -> Any:
+        return page_of(client, made, ways(page)[way], "people-rows")
+
+    found = follow(follow(page_of(client, made, "?search=user+0"), "next"), "next")
+    nobody = follow(found, "previous")
+    assert (named(found)[0], named(nobody)) == ("040", [])
+
+    assert named(follow(nobody, "next"))[0] == "040"
+
+
+def test_the_field_of_a_search_is_not_swapped_by_what_it_finds(client: Client, ada: User) -> None:
+    made = change(ada, [make_user("Grace Hopper"), make_user("Hedy Lamarr")], "rescue")
+
+    found = page_of(client, made, "?search=grace", "people-rows")
+
+    assert "Grace Hopper" in shown(found)
+    assert b'id="people-search"' not in found.content
+    tabs = re.search(r'<div class="tabs" id="people-tabs"[^>]*>.*?</div>', found.content.decode())
+    assert tabs
+    assert 'hx-swap-oob="true"' in tabs[0]
+    assert "search=grace" in tabs[0]
 
 
 def one_has_left(client: Client) -> tuple[BulkChange, User]:
