@@ -50,7 +50,7 @@ def retry_email(request: Request, user_id: int, email_id: int) -> HttpResponse:
     ring()
     if not request.htmx:
         return see_other("user", person.pk)
-    page = UserPage(request.user, person, now=now())
+    page = UserPage(request.user, person, now=now(), page=request.GET.get("page", "1"))
     return render(request, f"{TEMPLATE}#timeline", {"page": page, "person": person})
 
 

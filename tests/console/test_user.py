@@ -323,6 +323,22 @@ def test_an_email_that_failed_for_good_is_tried_again(client: Client, ada: User,
     assert "Timeline" in shown(again)
 
 
+def test_who_tries_an_email_again_stays_on_the_page_of_the_timeline(
+    client: Client, ada: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("admin_console.user_page.PAGE_SIZE", 1)
+    grace = make_user()
+    change(ada, [grace], "rescue")
+    Notification.objects.update(state=State.FAILED)
+    pages = [client.get(f"{page_of(grace)}?page={n}").content.decode() for n in (1, 2)]
+    offers = [re.findall(r'hx-post="([^"]*/retry/[^"]*)"', page) for page in pages]
+    number = 1 if offers[0] else 2
+
+    again = client.post(offers[number - 1][0], headers={**HTMX, "HX-Target": "timeline"})
+
+    assert f"{number}–{number} of 2" in shown(again)
+
+
 def test_who_may_not_try_an_email_again_changes_nothing(client: Client, ada: User) -> None:
     grace, alan = make_user(), make_user()
     change(ada, [grace], "rescue")
