@@ -4,14 +4,13 @@ The entitlement history names users by their id only, and the sealed record of a
 both still verify. tests/products/test_erased_everywhere.py looks into every column of every table.
 """
 
-import json
 from binascii import a2b_qp
 from datetime import datetime
 from email.header import decode_header, make_header
 from typing import Any
 
 from allauth.account.models import EmailAddress
-from django.contrib.auth import SESSION_KEY
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.models import Session
 from django.db import connection, transaction
 from django.db.models import Q
@@ -164,12 +163,26 @@ def _forget_sessions(user: User, called: Naming) -> None:
     """End their sessions, which hold their email, and overwrite their names in what others were told in theirs."""
     for session in Session.objects.iterator():
         kept = session.get_decoded()
-        text = json.dumps(kept, ensure_ascii=False)
         if kept.get(SESSION_KEY) == str(user.pk):
             session.delete()
-        elif called.is_in(text):
-            session.session_data = Session.objects.encode(json.loads(called.overwrite(text)))
+        elif (left := {key: value if key in SIGNED_IN else _without(called, value) for key, value in kept.items()}) != kept:
+            session.session_data = Session.objects.encode(left)
             session.save(update_fields=["session_data"])
+
+
+SIGNED_IN = {SESSION_KEY, BACKEND_SESSION_KEY, HASH_SESSION_KEY}  # nobody's words, and any of them changed ends the session
+
+
+def _without(called: Naming, kept: Any) -> Any:
+    """Return what a session keeps with the names overwritten in its texts: numbers, keys and null are no names."""
+    match kept:
+        case str():
+            return called.overwrite(kept) if called.is_in(kept) else kept
+        case list():
+            return [_without(called, each) for each in kept]
+        case dict():
+            return {key: _without(called, value) for key, value in kept.items()}
+    return kept
 
 
 WORDINGS_NAMING = f"""

@@ -5,6 +5,7 @@ import re
 import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
+from django.test import Client
 
 from notifications.models import Notification, SinkMessage, Suppression
 from products import actions, checkpoints
@@ -110,6 +111,22 @@ def test_others_keep_what_is_written_of_them(ada, zoe):
     assert BulkChange.objects.get(reason="Grace Hopper joins")
     assert AdminAction.objects.get(words__reason="Grace Hopper joins")
     assert User.objects.get(pk=grace.pk).name == "Grace Hopper"
+
+
+@pytest.mark.parametrize("last", ["Null", "True", "Notices", "Access", "Change"])
+def test_who_is_called_like_a_word_of_the_machine_is_erased_from_what_others_were_told_and_nothing_else(ada, last):
+    """Of a session the texts are people's words: not its keys, nor what stands for nothing, nor by what it is signed in."""
+    grace, alan = make_user(f"Grace {last}"), Client()
+    alan.force_login(make_user("Alan Turing", role=Role.SUPPORT))
+    session = alan.session
+    session["notices"] = [["success", f"Grace {last} was added.", None, 7, ""], ["success", f"Ask {last}.", None, True, ""]]
+    session["access"] = {"change": 1}
+    session.save()
+    before = dict(session.items())
+    erase_user(actor=ada, user=grace, now=NOW)
+
+    told = [["success", "[erased] was added.", None, 7, ""], ["success", "Ask [erased].", None, True, ""]]
+    assert dict(alan.session.items()) == {**before, "notices": told}
 
 
 def test_only_those_who_may_erase(ada, zoe):
