@@ -89,7 +89,7 @@ def _found(statement: str, called: Naming, **facts: Any) -> list[int]:
 
 def _forget_emails(user: User, called: Naming) -> None:
     """Overwrite what the outbox knows of them, and where it names them to others; what was not sent yet never is."""
-    facts = {"user": user.pk, "why": _("The user was erased."), "failed": State.FAILED, "open": list(OPEN)}
+    facts = {"user": user.pk, "why": "The user was erased.", "failed": State.FAILED, "open": list(OPEN)}
     _run(called, CLAIMS, THEIR_EMAILS, EMAILS_BY_THEM, OTHER_EMAILS, **facts)
     Suppression.objects.filter(address=user.email).delete()
     naming = [message.pk for message in SinkMessage.objects.iterator(500) if called.is_in(_readable(bytes(message.raw)))]

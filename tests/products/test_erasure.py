@@ -6,6 +6,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.test import Client
+from django.utils.translation import override
 
 from notifications.models import Notification, SinkMessage, Suppression
 from products import actions, checkpoints
@@ -127,6 +128,13 @@ def test_who_is_called_like_a_word_of_the_machine_is_erased_from_what_others_wer
 
     told = [["success", "[erased] was added.", None, 7, ""], ["success", "Ask [erased].", None, True, ""]]
     assert dict(alan.session.items()) == {**before, "notices": told}
+
+
+def test_why_an_email_failed_is_kept_in_english_whatever_language_the_admin_reads(ada, zoe):
+    with override("it"):
+        erase_user(actor=ada, user=zoe, now=NOW)
+
+    assert set(Notification.objects.filter(user=zoe).values_list("last_words", flat=True)) == {"The user was erased."}
 
 
 def test_only_those_who_may_erase(ada, zoe):
