@@ -163,14 +163,7 @@ LOGIN_REDIRECT_URL = "home"
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = CONSOLE_URL.partition(":")[0]
 SESSION_COOKIE_AGE = 12 * 60 * 60
 
-# Only the throttles of the sign-in pages use it. In PostgreSQL, all web processes count together and no broker is needed.
-CACHES = {
-    "default": {
-        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
-        "LOCATION": "admin_console_throttle",
-        "OPTIONS": {"MAX_ENTRIES": 20_000},
-    }
-}
+CACHES = {"default": {"BACKEND": "admin_console.throttle.ThrottleCache"}}  # only the throttles of the sign-in pages use it
 
 # How many proxies of your own stand before the console: X-Forwarded-Proto and the last so many X-Forwarded-For are believed.
 TRUSTED_PROXY_COUNT = env.number("TRUSTED_PROXY_COUNT", 1 if PRODUCTION else 0, least=1 if PRODUCTION else 0, most=10)
