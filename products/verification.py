@@ -4,6 +4,7 @@ The digests are computed by the SQL in here, not by what the database calls its 
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,7 +18,7 @@ from django.utils.translation import pgettext_lazy
 from products.checkpoints import Signed
 from products.models import Chain, HistoryBlock
 from products.sealing import TABLES, Window, unsealed
-from users.models import Action, AdminAction
+from users.models import AdminAction
 
 AT_A_TIME = 100  # blocks
 NAMED = 10_000  # rows of one block, at the most
@@ -34,6 +35,7 @@ class Kind(TextChoices):
     CUT_OFF = "CUT_OFF", _("a signed checkpoint tells of it, and it is not there")
     REPLACED = "REPLACED", _("a signed checkpoint tells of another block in its place")
     SIGNATURE = "SIGNATURE", _("a checkpoint is not signed by the key")
+    DROP = "DROP", _("no true record of dropped history")
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,19 @@ class Finding:
     damage: list[Damage] = field(default_factory=list)
 
 
+# By a role that could not have dropped it: of before such records were refused (users/migrations/0009). Of a role that is no more
+# it cannot be told, but whoever makes roles vanish could have written the record as the owner.
+DROPS = """
+SELECT a.id, b.n, a.after ->> 'ids', a.after ->> 'rows', a.after ->> 'from', a.after ->> 'until', EXISTS (
+    SELECT FROM pg_roles r, pg_class owned WHERE r.rolname = a.db_role AND owned.oid = 'users_adminaction'::regclass
+    AND NOT pg_has_role(r.oid, owned.relowner, 'MEMBER')
+) AS by_others
+FROM users_adminaction a
+LEFT JOIN products_historyblock b ON b.chain = 'ACTIONS' AND a.id BETWEEN b.first_id AND b.last_id
+WHERE a.action = 'history.dropped' ORDER BY a.id
+"""
+RANGE = r"\[[0-9]{1,18},[0-9]{1,18}\)"
+RANGES = re.compile(rf"\{{({RANGE}(,{RANGE})*)?\}}")
 # As products_history_leaf and products_record_leaf of migration 0008.
 LEAF = {
     Chain.HISTORY: "sha256(record_send(ROW(id, at, user_id, change_id, actor_id, convert_to(source, 'UTF8'), "
@@ -82,8 +97,8 @@ SELECT b.n FROM products_historyblock b CROSS JOIN LATERAL (
     SELECT string_agg(leaf, '' ORDER BY id) AS leaves
     FROM (SELECT id, {leaf} AS leaf FROM {table} WHERE id BETWEEN b.first_id AND b.last_id) found
 ) found
-WHERE b.chain = %(chain)s AND b.n = ANY(%(blocks)s) AND NOT b.ids <@ %(dropped)s::int8multirange
-AND found.leaves IS DISTINCT FROM b.leaves
+WHERE b.chain = %(chain)s AND b.n = ANY(%(blocks)s) AND found.leaves IS DISTINCT FROM b.leaves
+AND NOT (found.leaves IS NULL AND b.ids <@ %(dropped)s::int8multirange)
 """
 ROWS = """
 WITH block AS (SELECT * FROM products_historyblock WHERE chain = %(chain)s AND n = %(n)s), sealed AS (
@@ -101,18 +116,22 @@ SELECT kind, (array_agg(id ORDER BY id))[1:%(named)s] FROM compared WHERE kind I
 """
 BEFORE_ALL = "SELECT id FROM {table} WHERE id < 1 ORDER BY id LIMIT %s"
 # Words are not in the digest of their row, but their own digest is. They may be gone if a later erasure names their row; erasures
-# that name none are of before they had to (users/migrations/0006).
+# that name none are of before they had to (users/migrations/0006), so of before any that does.
 WORDS = """
 WITH named AS (
     SELECT DISTINCT named::bigint AS id, e.id AS erasure FROM users_adminaction e,
-        jsonb_path_query(e.after, '$.words[*] ? (@.type() == "number")') AS named WHERE e.action = 'user.erased'
+        jsonb_path_query(e.after, '$.words[*] ? (@.type() == "number" && @ > 0 && @ < 9223372036854775807)') AS named
+    WHERE e.action = 'user.erased'
+), naming AS (
+    SELECT min(id) AS first FROM users_adminaction WHERE action = 'user.erased' AND after IS NOT NULL
 )
 SELECT a.id, b.n FROM users_adminaction a
 LEFT JOIN products_historyblock b ON b.chain = 'ACTIONS' AND a.id BETWEEN b.first_id AND b.last_id
 WHERE (a.words IS NOT NULL AND a.words_digest IS DISTINCT FROM sha256(a.salt || convert_to(a.words::text, 'UTF8')))
 OR (a.words IS NULL AND a.words_digest IS NOT NULL
     AND NOT EXISTS (SELECT FROM named WHERE named.id = a.id AND erasure > a.id)
-    AND NOT EXISTS (SELECT FROM users_adminaction e WHERE e.action = 'user.erased' AND e.after IS NULL AND e.at >= a.at))
+    AND NOT EXISTS (SELECT FROM users_adminaction e, naming WHERE e.action = 'user.erased' AND e.after IS NULL AND e.at >= a.at
+        AND e.id < coalesce(naming.first, e.id + 1)))
 ORDER BY a.id LIMIT %s
 """
 
@@ -124,16 +143,34 @@ def verify(*, keys: Iterable[str], checkpoints: Iterable[Signed | None] = (), si
     the console. Without checkpoints, blocks cut off at the end and blocks all forged anew cannot be found.
     """
     finding = Finding(unsealed=unsealed())
-    dropped = AdminAction.objects.filter(action=Action.HISTORY_DROPPED).order_by("id").values_list("after", flat=True)
-    finding.dropped = [dict(part) for part in dropped if part]
+    finding.damage += _drops(finding)
+    dropped = ",".join(filter(None, (part["ids"][1:-1] for part in finding.dropped)))
     finding.erased = AdminAction.objects.filter(words__isnull=True, words_digest__isnull=False).count()
     for chain in Chain:
-        gone = _together(part["ids"] for part in finding.dropped) if chain == Chain.HISTORY else "{}"
         finding.damage += _links(chain, finding)
-        finding.damage += _rows(chain, since, gone, finding)
+        finding.damage += _rows(chain, since, f"{{{dropped}}}" if chain == Chain.HISTORY else "{}", finding)
     finding.damage += _words()
     finding.damage += _signed(list(checkpoints), set(keys), finding)
     return finding
+
+
+def _drops(finding: Finding) -> Iterator[Damage]:
+    """Note what was dropped, as recorded; yield the records that cannot be true, which excuse nothing."""
+    with connection.cursor() as cursor:
+        cursor.execute(DROPS)
+        for number, block, ids, rows, starts, ends, by_others in cursor.fetchall():
+            if by_others or None in (starts, ends) or rows != str(_size(ids or "")):
+                yield Damage(Chain.ACTIONS, block, Kind.DROP, (number,))
+            else:
+                finding.dropped.append({"ids": ids, "rows": int(rows), "from": starts, "until": ends})
+
+
+def _size(ids: str) -> int | None:
+    """Return how many ids there are in a multirange as the database writes it, None when the text is none."""
+    if not RANGES.fullmatch(ids):
+        return None
+    ends = [int(end) for end in re.findall("[0-9]+", ids)]
+    return sum(ends[1::2]) - sum(ends[::2]) if ends == sorted(set(ends)) else None
 
 
 def _links(chain: Chain, finding: Finding) -> Iterator[Damage]:
@@ -195,10 +232,3 @@ def _signed(checkpoints: list[Signed | None], keys: set[str], finding: Finding) 
 def _told(checkpoint: Signed) -> Iterator[tuple[Chain, int, str]]:
     for chain, head in json.loads(checkpoint.payload)["chains"].items():
         yield Chain(chain), int(head["block"]), str(head["digest"])
-
-
-def _together(parts: Iterable[str]) -> str:
-    """Return several multiranges as one."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT coalesce(range_agg(part), '{}')::text FROM unnest(%s::int8multirange[]) AS part", [list(parts)])
-        return str(cursor.fetchone()[0])

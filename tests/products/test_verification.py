@@ -9,6 +9,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from psycopg.types.json import Jsonb
 
 from products import checkpoints
 from products.models import AccessChange, Checkpoint
@@ -265,11 +266,82 @@ def test_what_is_to_be_kept_is_not_dropped(tampering, settings):
         call_command("drop_history", "--before", "2100-01-01", "--yes")
 
 
-def test_a_dropped_month_does_not_excuse_the_others(tampering, capsys):
-    record(
-        Action.HISTORY_DROPPED, actor=None, after={"part": "x", "rows": 1, "from": str(NOW), "until": str(NOW), "ids": "{[5,6)}"}
-    )
+def recorded_drop(tampering: Tampering, **told: object) -> None:
+    """Let the owner record a drop, as `drop_history` does; nothing is dropped by that."""
+    dropped = {"part": "x", "rows": 1, "from": str(NOW), "until": str(NOW), "ids": "{[5,6)}"} | told
+    with psycopg.connect(tampering.database.owner) as owner:
+        owner.execute(
+            "INSERT INTO users_adminaction (action, after) VALUES ('history.dropped', %s)",
+            [Jsonb({name: value for name, value in dropped.items() if value is not None})],
+        )
     seal()
+
+
+def test_a_dropped_month_does_not_excuse_the_others(tampering, capsys):
+    recorded_drop(tampering)
     tampering.sql("DELETE FROM products_accesschange WHERE id IN (5, 6)")
 
     assert tampering.verified(capsys) == ["Entitlement history, block 2, rows 6: missing"]
+
+
+def test_what_a_drop_left_has_to_be_what_was_sealed(tampering, capsys):
+    """Rows that a record of a drop names, in blocks of which nothing else is left, are compared like any others."""
+    recorded_drop(tampering, ids="{[1,10)}", rows=9)
+    tampering.sql(
+        "UPDATE products_accesschange SET actor_id = 1 WHERE id = 2",
+        "DELETE FROM products_accesschange WHERE id BETWEEN 4 AND 9",
+        FORGED.replace("%s", "5"),
+    )
+
+    assert tampering.verified(capsys) == [
+        "Entitlement history, block 1, rows 2: changed",
+        "Entitlement history, block 2, rows 5: changed",
+    ]
+
+
+def test_a_record_of_a_drop_that_cannot_be_true_excuses_nothing(tampering, capsys):
+    for told in (
+        {"ids": None}, {"ids": "{[5,6)"}, {"ids": "{[6,5)}"}, {"ids": "{[5,6),[5,6)}", "rows": 2}, {"ids": [5]},
+        {"ids": f"{{[5,{10**18})}}"}, {"rows": 0}, {"rows": None}, {"from": None}, {"until": None},
+    ):  # fmt: skip
+        recorded_drop(tampering, **told)
+    tampering.sql("DELETE FROM products_accesschange WHERE id = 5")
+
+    *records, missing = tampering.verified(capsys)
+    assert missing == "Entitlement history, block 2, rows 5: missing"
+    assert records == [f"Admin actions, block {block}, rows {block}: no true record of dropped history" for block in range(2, 12)]
+
+
+def test_a_record_of_a_drop_by_who_could_drop_nothing_excuses_nothing(tampering, capsys):
+    """Of before the database refused it to them."""
+    tampering.sql(
+        "INSERT INTO users_adminaction (action, at, db_role, after) VALUES ('history.dropped', now(), 'console', "
+        """'{"rows": 1, "from": "2001-01-01", "until": "2001-02-01", "ids": "{[5,6)}"}')""",
+        "DELETE FROM products_accesschange WHERE id = 5",
+    )
+    seal()
+
+    assert tampering.verified(capsys) == [
+        "Admin actions, block 2, rows 2: no true record of dropped history",
+        "Entitlement history, block 2, rows 5: missing",
+    ]
+
+
+UNNAMED = "INSERT INTO users_adminaction (action, at, db_role) VALUES ('user.erased', now(), 'console')"
+TAKEN = "UPDATE users_adminaction SET words = NULL, salt = NULL WHERE id = 1"
+
+
+def test_an_erasure_of_before_they_named_words_excuses_those_that_are_gone(tampering, capsys):
+    tampering.sql(UNNAMED, TAKEN)
+    record(Action.USER_ERASED, actor=None, subject=1, after={"words": []})
+    seal()
+
+    assert tampering.verified(capsys) == []
+
+
+def test_since_erasures_name_words_one_that_names_none_excuses_nothing(tampering, capsys):
+    record(Action.USER_ERASED, actor=None, subject=1, after={"words": []})
+    tampering.sql(UNNAMED, TAKEN)
+    seal()
+
+    assert tampering.verified(capsys) == ["Admin actions, block 1, rows 1: changed"]

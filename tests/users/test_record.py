@@ -124,6 +124,19 @@ def test_an_erasure_that_names_no_actions_is_not_recorded(after):
         run(f"INSERT INTO users_adminaction (action, after) VALUES ('user.erased', {after})")
 
 
+DROPPED = "INSERT INTO users_adminaction (action) VALUES ('history.dropped')"
+
+
+def test_only_who_owns_the_history_records_that_some_was_dropped(owner_connection, superuser_connection):
+    """For it excuses rows that are gone."""
+    with pytest.raises(ProgrammingError, match="only who owns the history"):
+        run(DROPPED)
+    assert owner_connection.execute(DROPPED).rowcount == 1
+    superuser_connection.execute("CREATE ROLE deputy IN ROLE console_owner")
+    superuser_connection.execute("SET SESSION AUTHORIZATION deputy")
+    assert superuser_connection.execute(DROPPED).rowcount == 1
+
+
 def test_every_action_has_a_sentence_and_names_what_it_is_done_to():
     assert all(action.label and "." in action.value for action in Action)
 
