@@ -50,6 +50,15 @@ def test_who_writes_cannot_choose_the_time_the_role_or_the_salt():
     assert (row.db_role, len(row.salt), len(row.words_digest)) == ("console", 16, 32)
 
 
+@pytest.mark.parametrize("way", ["", "OVERRIDING SYSTEM VALUE"])
+def test_who_writes_cannot_choose_the_number(way):
+    """Below what is sealed it would be damage for ever, and the next ones would let nothing be recorded."""
+    with pytest.raises(ProgrammingError, match="permission denied"):
+        run(f"INSERT INTO users_adminaction (id, action) {way} VALUES (7, 'user.added')")
+    with pytest.raises(ProgrammingError, match="permission denied"):
+        run("SELECT setval('users_adminaction_id_seq', 7)")
+
+
 @pytest.mark.parametrize(
     "sql",
     [
