@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
+from ipaddress import ip_address
 from typing import Any, cast
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -115,9 +116,14 @@ class SignInAdapter(DefaultAccountAdapter):
             raise PermissionDenied(self.error_messages["account_suspended" if user.is_active else "account_inactive"])
         return None
 
+    def get_client_ip(self, request: HttpRequest) -> str:
+        """Return where a request comes from: an IPv4 address as such, though a socket for both kinds writes it as an IPv6 one."""
+        address = ip_address(super().get_client_ip(request))
+        return str(getattr(address, "ipv4_mapped", None) or address)  # else all of IPv4 would count as one network
+
     def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
-        # Strict for one address from one place only: else anybody could keep anybody out.
-        return _unguessable(f"{super()._get_login_attempts_cache_key(request, **credentials)}:{self.get_client_ip(request)}")
+        # Strict for one account from one place only: else anybody could keep anybody out.
+        return _unguessable(f"{super()._get_login_attempts_cache_key(request, **credentials)}:{ratelimit.get_ip(request)}")
 
     def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
         """Refuse too many attempts: from one place, on one account from one place, and on one account from anywhere."""
@@ -125,6 +131,11 @@ class SignInAdapter(DefaultAccountAdapter):
         account = str(credentials.get("email", "")).lower()
         if not ratelimit.consume(request, app="allauth.account", action="login_failed_anywhere", key=_unguessable(account)):
             raise self.validation_error("too_many_login_attempts")
+
+    def set_password(self, user: Any, password: str) -> None:
+        """Set a new password; attempts on the account count no more, so who reads its mailbox always gets in."""
+        super().set_password(user, password)
+        ratelimit.clear(self.request, app="allauth.account", action="login_failed_anywhere", key=_unguessable(user.email.lower()))
 
     def send_password_reset_mail(self, user: Any, email: str, context: dict[str, Any]) -> None:
         """Owe the email like every other one, so it outlives a mail server that is down. In the user's language."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from allauth.core.internal import ratelimit
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY
 from django.core.cache import cache
@@ -148,6 +149,49 @@ def test_guessing_from_many_places_is_throttled_in_the_end(client: Client, setti
     assert b"too many attempts" in sign_in(client).content
 
 
+def test_an_ipv6_network_is_one_place(client: Client, settings: Any) -> None:
+    settings.ACCOUNT_RATE_LIMITS = {**settings.ACCOUNT_RATE_LIMITS, "login_failed_anywhere": "6/h/key"}
+    person()
+    for n in range(1, 9):
+        sign_in(Client(REMOTE_ADDR=f"2001:db8::{n}"), password="wrong")
+
+    sign_in(client)
+
+    assert SESSION_KEY in client.session
+
+
+def test_an_ipv4_address_written_as_an_ipv6_one_is_a_place_of_its_own(client: Client) -> None:
+    person()
+    for _guess in range(6):
+        sign_in(Client(REMOTE_ADDR="::ffff:192.0.2.1"), password="wrong")
+    mine = Client(REMOTE_ADDR="::ffff:192.0.2.2")
+
+    sign_in(mine)
+
+    assert SESSION_KEY in mine.session
+
+
+def test_a_few_places_keep_nobody_out(client: Client) -> None:
+    """Thirty places, each guessing as often as it may, leave room for whom the account is."""
+    rates = {action: ratelimit.get_rates(app="allauth.account", action=action) for action in settings.ACCOUNT_RATE_LIMITS}
+    [place] = [rate for rate in rates["login_failed"] if rate.per == "key"]
+    [anywhere] = rates["login_failed_anywhere"]
+
+    assert anywhere.amount > 30 * place.amount * (anywhere.duration / place.duration)
+
+
+def test_a_new_password_lets_in_whom_guesses_kept_out(client: Client, settings: Any) -> None:
+    settings.ACCOUNT_RATE_LIMITS = {**settings.ACCOUNT_RATE_LIMITS, "login_failed_anywhere": "3/h/key"}
+    person()
+    for n in range(4):
+        sign_in(Client(REMOTE_ADDR=f"127.0.1.{n}"), password="wrong")
+    assert b"too many attempts" in sign_in(client).content
+
+    choose_password(client, "a new battery staple")
+
+    assert sign_in(client, password="a new battery staple").status_code == 302
+
+
 def test_guessing_from_one_place_at_many_addresses_is_throttled(client: Client) -> None:
     statuses = {sign_in(client, login=f"guess{n}@tests.example", password="wrong").status_code for n in range(31)}
 
@@ -173,13 +217,8 @@ def test_signing_out_takes_a_post(client: Client) -> None:
 def test_a_new_password_is_chosen_by_a_link_sent_by_email(client: Client) -> None:
     person()
 
-    asked = client.post(reverse("account_reset_password"), {"email": "ada@tests.example"})
-    link = re.search(rf"{settings.CONSOLE_URL}(/\S+)", reset_letter())
-    assert link
-    form = client.get(link[1], follow=True)
-    saved = client.post(form.request["PATH_INFO"], {"password1": "a new battery staple", "password2": "a new battery staple"})
+    saved = choose_password(client, "a new battery staple")
 
-    assert asked["Location"] == reverse("account_reset_password_done")
     assert saved["Location"] == reverse("account_reset_password_from_key_done")
     assert sign_in(client).status_code == 200
     assert sign_in(client, password="a new battery staple").status_code == 302
@@ -227,14 +266,8 @@ def test_an_unknown_address_is_answered_the_same_and_gets_no_email(client: Clien
 
 def test_a_weak_new_password_is_refused(client: Client) -> None:
     person()
-    client.post(reverse("account_reset_password"), {"email": "ada@tests.example"})
-    link = re.search(rf"{settings.CONSOLE_URL}(/\S+)", reset_letter())
-    assert link
-    form = client.get(link[1], follow=True)
 
-    response = client.post(form.request["PATH_INFO"], {"password1": "short", "password2": "short"})
-
-    assert b"at least 12 characters" in response.content
+    assert b"at least 12 characters" in choose_password(client, "short").content
 
 
 @pytest.mark.parametrize("name", ["account_login", "account_reset_password"])
@@ -250,3 +283,13 @@ def reset_letter() -> str:
     message = Notification.objects.latest("id").message
     assert message
     return str(message["text"])
+
+
+def choose_password(client: Client, password: str) -> Any:
+    """Ask for the email with the link, and post the password where it leads to."""
+    asked = client.post(reverse("account_reset_password"), {"email": "ada@tests.example"})
+    assert asked["Location"] == reverse("account_reset_password_done")
+    link = re.search(rf"{settings.CONSOLE_URL}(/\S+)", reset_letter())
+    assert link
+    form = client.get(link[1], follow=True)
+    return client.post(form.request["PATH_INFO"], {"password1": password, "password2": password})
