@@ -148,7 +148,12 @@ ACCOUNT_SESSION_REMEMBER = True
 # Failed attempts: from one place, on one account from one place (`access` adds the place), and on one account from anywhere.
 # The last is for a crowd: a place has 60 an hour, so more than thirty places are needed to keep somebody out, while at 2,000
 # an hour nobody guesses twelve characters. A place is an IPv4 address, or an IPv6 network (/64).
-ACCOUNT_RATE_LIMITS = {"login_failed": "10/m/ip,5/300s/key", "login_failed_anywhere": "2000/h/key"}
+# Links to a new password: from one place, and to one address, for anybody may ask for them and each is an email.
+ACCOUNT_RATE_LIMITS = {
+    "login_failed": "10/m/ip,5/300s/key",
+    "login_failed_anywhere": "2000/h/key",
+    "reset_password": "20/m/ip,5/h/key",
+}
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 CSRF_FAILURE_VIEW = "admin_console.views.errors.form_expired"
 PASSWORD_HASHERS = [

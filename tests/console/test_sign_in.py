@@ -1,7 +1,9 @@
 """Signing in and out, and choosing a new password."""
 
 import re
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -262,6 +264,21 @@ def test_an_unknown_address_is_answered_the_same_and_gets_no_email(client: Clien
 
     assert response["Location"] == reverse("account_reset_password_done")
     assert not Notification.objects.exists()
+
+
+@pytest.mark.parametrize(("email", "owed"), [("ada@tests.example", 6), ("nobody@tests.example", 0)])
+def test_nobody_is_flooded_with_links_nor_told_who_has_an_account(monkeypatch: pytest.MonkeyPatch, email: str, owed: int) -> None:
+    clock: Any = SimpleNamespace(now=time.time(), time=lambda: clock.now, monotonic=time.monotonic, sleep=time.sleep)
+    monkeypatch.setattr(ratelimit, "time", clock)
+    person()
+    answers = []
+    for n, minutes in enumerate([0, 10, 10, 10, 10, 10, 60]):
+        clock.now += minutes * 60
+        answers.append(Client(REMOTE_ADDR=f"127.0.1.{n}").post(reverse("account_reset_password"), {"email": email}))
+
+    assert [answer.status_code for answer in answers] == [302, 302, 302, 302, 302, 429, 302]
+    assert b"Please wait a few minutes and try again." in answers[5].content
+    assert Notification.objects.count() == owed
 
 
 def test_a_weak_new_password_is_refused(client: Client) -> None:
