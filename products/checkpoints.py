@@ -4,10 +4,10 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from django.db.models import Sum
 from products.models import Chain, Checkpoint, HistoryBlock
 
 WEBHOOK_PATIENCE = 5  # seconds
+LOOKED_AT = 100  # stored checkpoints, at the most, to find one of our own among them
 
 logger = logging.getLogger(__name__)
 
@@ -34,15 +35,15 @@ class Signed:
     signature: str
     key: str
 
-    @property
+    @cached_property
     def is_genuine(self) -> bool:
-        """Whether the signature is of this text by this key. Whose key that is, is another question."""
+        """Whether this is a checkpoint, and the signature of it by this key. Whose key that is, is another question."""
         try:
             key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.key))
             key.verify(bytes.fromhex(self.signature), self.payload.encode())
         except (InvalidSignature, ValueError):
             return False
-        return True
+        return "chains" in json.loads(self.payload)  # the key also signs the manifests of evidence packs
 
 
 def public_key() -> str:
@@ -55,12 +56,26 @@ def sign(text: str) -> str:
     return _key(settings.HISTORY_KEY).sign(text.encode()).hex()
 
 
+def is_ours(checkpoint: Checkpoint) -> bool:
+    """Return whether a stored checkpoint is one and signed by our own key: the console's role may add others."""
+    own = public_key()
+    return checkpoint.key == own and Signed(checkpoint.payload, checkpoint.signature, own).is_genuine
+
+
+def latest(*, now: datetime) -> Checkpoint | None:
+    """Return the newest stored checkpoint of our own that is not of the future; None if there is none among the newest."""
+    newest = Checkpoint.objects.defer("at").order_by("-id")[:LOOKED_AT]
+    return next((each for each in newest if is_ours(each) and _signed_at(each) <= now), None)
+
+
 def make(*, now: datetime, every: timedelta = timedelta(0)) -> Checkpoint | None:
     """Sign what the chains have come to and return it; None when that is signed already, or something was so short a time ago."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext('products_checkpoint'))")
-        last = Checkpoint.objects.order_by("-id").first()
-        if not cursor.fetchone()[0] or (last and last.at > now - every):
+        if not cursor.fetchone()[0]:
+            return None
+        last = latest(now=now)
+        if last and _signed_at(last) > now - every:
             return None
         earlier = last.heads if last else {}
         heads = {chain.value: head for chain in Chain if (head := _head(chain, earlier.get(chain, {"block": 0, "rows": 0})))}
@@ -99,10 +114,17 @@ def read(path: Path) -> Iterator[Signed | None]:
                 yield None
 
 
-def stored() -> Iterator[Signed]:
-    """Yield the checkpoints that the database keeps."""
-    for payload, signature, key in Checkpoint.objects.order_by("id").values_list("payload", "signature", "key").iterator():
-        yield Signed(payload, signature, key)
+def stored(keys: Iterable[str]) -> Iterator[Signed]:
+    """Yield the checkpoints that the database keeps and that one of these keys signed; what else is there counts for nothing."""
+    rows = Checkpoint.objects.filter(key__in=list(keys)).order_by("id").values_list("payload", "signature", "key")
+    for row in rows.iterator():
+        if (signed := Signed(*row)).is_genuine:
+            yield signed
+
+
+def _signed_at(checkpoint: Checkpoint) -> datetime:
+    """Return when one of our own says that it was signed; `at`, beside it, is not signed."""
+    return datetime.fromisoformat(json.loads(checkpoint.payload)["at"])
 
 
 @cache

@@ -28,7 +28,7 @@ from django.utils.translation import pgettext
 from notifications.phrases import labelled
 from products import checkpoints, sealing, verify_pack
 from products.export import BOM, safe
-from products.models import AccessChange, BulkChange, Chain, Checkpoint, EvidencePack, HistoryBlock, Source
+from products.models import AccessChange, BulkChange, Chain, EvidencePack, HistoryBlock, Source
 from products.queries import product_names
 from users.models import Action, Capability, User, UserGroup
 from users.moments import zones
@@ -257,7 +257,7 @@ def _begin(pack: EvidencePack, now: datetime) -> None:
     sealing.seal()
     if made := checkpoints.make(now=now):
         checkpoints.publish(made)
-    pack.checkpoint = Checkpoint.objects.order_by("-id").first()
+    pack.checkpoint = checkpoints.latest(now=now)
 
 
 class _Step:

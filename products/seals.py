@@ -13,7 +13,9 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from products.checkpoints import is_ours
 from products.models import Chain, Checkpoint, HistoryBlock
+from products.verification import Kind
 from users.reading_room import ChoiceFilter, PeriodFilter, ReadOnlyAdmin, Text, column, moment, page_link
 
 
@@ -35,6 +37,8 @@ class CheckpointAdmin(ReadOnlyAdmin):
 
     @column(_("sealed"))
     def sealed(self, row: Any) -> str:
+        if not is_ours(row):
+            return str(Kind.SIGNATURE.label)
         told = ((Chain(chain).label, head) for chain, head in row.heads.items())
         return "; ".join(_extent(str(chain), rows=head["rows"], blocks=head["block"]) for chain, head in told)
 

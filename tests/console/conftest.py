@@ -7,7 +7,7 @@ import pytest
 from django.test import Client
 from django.utils.timezone import now
 
-from products import actions
+from products import actions, checkpoints
 from products.models import BulkChange, Checkpoint
 from tests.factories import change, make_group, make_user, make_users
 from users.models import Role, User
@@ -34,7 +34,7 @@ def admin_user() -> User:
     """Return an admin; there is a checkpoint too, for whoever looks at every page."""
     head = {"block": 1, "digest": "ab" * 32, "last_id": 7, "rows": 7}
     payload = json.dumps({"at": now().isoformat(), "chains": {"HISTORY": head}})
-    Checkpoint.objects.create(at=now(), payload=payload, signature="cd" * 64, key="ef" * 32)
+    Checkpoint.objects.create(at=now(), payload=payload, signature=checkpoints.sign(payload), key=checkpoints.public_key())
     return make_user("Ada Admin", email="ada@tests.example", role=Role.ADMIN)
 
 

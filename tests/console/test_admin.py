@@ -233,6 +233,14 @@ def test_words_that_were_erased_are_said_to_be(client: Client, reader: User) -> 
     assert row.sentence == "something.else"
 
 
+@pytest.mark.parametrize("payload", ["not JSON", '{"at": "2026-11-22T12:00:00+00:00", "chains": {"OF OTHERS": {}}}'])
+def test_a_checkpoint_that_we_did_not_sign_is_shown_as_one(client: Client, reader: User, payload: str) -> None:
+    point = Checkpoint.objects.create(at=now(), payload=payload, signature="cd" * 64, key="ef" * 32)
+
+    assert "a checkpoint is not signed by the key" in text_of(client.get(CHECKPOINTS))
+    assert "a checkpoint is not signed by the key" in text_of(client.get(f"{CHECKPOINTS}{point.pk}/change/"))
+
+
 def test_checkpoints_are_shown_as_they_stand_in_the_file(client: Client, reader: User, admin_user: User) -> None:
     point = Checkpoint.objects.get()
 

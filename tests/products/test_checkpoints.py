@@ -9,6 +9,7 @@ from threading import Thread
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, connection, transaction
 
 from admin_console import env
 from products import checkpoints
@@ -118,6 +119,20 @@ def test_only_an_https_address_without_a_password_is_posted_to(address, monkeypa
 def test_an_https_address_or_none_is_taken(address, monkeypatch):
     monkeypatch.setenv("HISTORY_WEBHOOK", address)
     assert env.https_address("HISTORY_WEBHOOK") == address
+
+
+def test_what_the_key_signed_that_is_no_checkpoint_is_none(made):
+    """As the manifest of an evidence pack, which anybody can copy together with its signature."""
+    manifest = '{"format": 1}'
+    assert not checkpoints.Signed(manifest, checkpoints.sign(manifest), made.key).is_genuine
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("columns", "values"), [("id, at", "7, now()"), ("at", "'infinity'"), ("at", "'-infinity'")])
+def test_nobody_adds_one_whose_number_or_time_would_stop_others(columns, values):
+    refused = pytest.raises(DatabaseError, match=r"permission denied|of_our_time")
+    with refused, transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"INSERT INTO products_checkpoint ({columns}, payload, signature, key) VALUES ({values}, '', '', '')")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from django.utils import timezone
 from products import checkpoints, evidence, verify_pack
 from products.erasure import erase_user
 from products.evidence import HistoryFilter, InvalidHistoryFilter, path_of
-from products.models import AccessChange, BulkChange, EvidencePack
+from products.models import AccessChange, BulkChange, Checkpoint, EvidencePack
 from products.sealing import seal
 from tests.database import Database
 from tests.factories import change, give, ids, make_group, make_user
@@ -90,6 +90,18 @@ def signed_anew(pack: Path, changed: Path) -> Path:
         copy.writestr("manifest.json", text)
         copy.writestr("manifest.sig", checkpoints.sign(text))
     return other
+
+
+def test_a_pack_is_verified_by_a_checkpoint_of_our_own_whatever_others_put_beside_it(support: User) -> None:
+    give(make_user(), "meeting")
+    seal()
+    checkpoints.make(now=timezone.now())
+    Checkpoint.objects.create(at=timezone.now(), payload="not JSON", signature="cd" * 64, key=checkpoints.public_key())
+
+    code, said = verified(path_of(made(support)), key=checkpoints.public_key())
+
+    assert (code, said.splitlines()[-1]) == (0, "VERIFIED"), said
+    assert "not sealed" not in said.lower()
 
 
 def test_a_pack_tells_what_was_asked_for_and_is_verified_offline(support: User, monkeypatch: pytest.MonkeyPatch) -> None:

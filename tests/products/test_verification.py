@@ -225,6 +225,35 @@ def test_many_checkpoints_are_verified_in_as_many_queries_as_one(tampering, djan
         assert verify(keys=keys, checkpoints=[one] * 100).checkpoints == 100
 
 
+def test_checkpoints_that_others_put_into_the_database_stop_none_and_count_for_nothing(tampering, capsys):
+    """The console's role may add some: not JSON, of another key or none, of the future, or an old one told to be of today."""
+    now, own = timezone.now(), checkpoints.public_key()
+    (genuine,) = checkpoints.stored([own])
+    later = (now + timedelta(days=400)).isoformat()
+    ahead, manifest = json.dumps({"at": later, "chains": {}}), json.dumps({"format": 1})
+    for at, payload, signature, key in (
+        (later, ahead, "cd" * 64, own),
+        (now, "not JSON", "cd" * 64, own),
+        (now, manifest, checkpoints.sign(manifest), own),
+        (now, genuine.payload, genuine.signature, "ef" * 32),
+        (later, genuine.payload, genuine.signature, own),
+        (now, ahead, checkpoints.sign(ahead), own),  # when our own clock was wrong
+    ):
+        Checkpoint.objects.create(at=at, payload=payload, signature=signature, key=key)
+    with psycopg.connect(tampering.database.console, autocommit=True) as console:
+        console.execute(GIVE, [[7], [7]])
+    seal()
+
+    a_minute_later = now + timedelta(minutes=1, seconds=1)
+    made = checkpoints.make(now=a_minute_later, every=timedelta(minutes=1))
+    assert made
+    assert (made.heads["HISTORY"]["block"], made.heads["HISTORY"]["rows"]) == (5, 15)
+    assert checkpoints.latest(now=a_minute_later) == made
+    assert checkpoints.make(now=a_minute_later) is None
+    assert [json.loads(signed.payload)["chains"].keys() for signed in checkpoints.stored([own])][-1] == made.heads.keys()
+    assert tampering.verified(capsys) == []
+
+
 def test_the_file_and_the_key_are_nobody_elses_to_read(tampering, settings):
     assert tampering.file.stat().st_mode & 0o077 == 0
     assert (settings.HOME / "history_key").stat().st_mode & 0o077 == 0

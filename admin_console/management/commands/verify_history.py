@@ -37,7 +37,7 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"{path} cannot be read ({error.strerror}).") from None
         keys = options["key"] or [checkpoints.public_key()]
-        finding = verify(keys=keys, checkpoints=[*checkpoints.stored(), *signed], since=options["since"])
+        finding = verify(keys=keys, checkpoints=[*checkpoints.stored(keys), *signed], since=options["since"])
         self._tell(finding)
         if not signed:
             self.stderr.write(f"{path} has no checkpoint: blocks cut off or forged by who owns the database cannot be found.")
