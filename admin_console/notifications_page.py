@@ -17,7 +17,7 @@ from admin_console.url_filter import DAYS, Choices, day_of, midnight, read
 from notifications import actions, queries
 from notifications.copies import Copy, NoCopyError, copy_of
 from notifications.emails import KINDS
-from notifications.message_ids import parts_of
+from notifications.message_ids import parts_of, without_seal
 from notifications.models import RETRYABLE, Notification, State, Suppression
 from notifications.queries import Counts, Filter, Page
 from notifications.suppression import known, normalised
@@ -270,6 +270,11 @@ class Letter:
     def language(self) -> str:
         """The language that it is written in."""
         return dict(settings.LANGUAGES).get(self.letter.language, self.letter.language)
+
+    @property
+    def message_id(self) -> str:
+        """Its Message-ID, without the seal."""
+        return without_seal(self.letter.message_id)
 
     @cached_property
     def told_by(self) -> Notification | None:

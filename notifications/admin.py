@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from notifications.emails import KINDS
-from notifications.message_ids import parts_of
+from notifications.message_ids import parts_of, without_seal
 from notifications.models import Notification, State
 from notifications.queries import letters_of
 from users.admin import UserAdmin
@@ -102,6 +102,7 @@ class NotificationAdmin(ReadOnlyAdmin):
         }
         for row in rows:
             row.users, row.link = users, links.get(row.kind, {}).get(row.about)
+            row.message_id = without_seal(row.message_id)
 
     def found(self, rows: QuerySet[Any], words: str) -> QuerySet[Any]:
         return rows.filter(of_people("user", words) | _with_message_id(words))

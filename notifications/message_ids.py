@@ -1,7 +1,8 @@
 """Message-IDs of our emails: <kind.about.user.seal@domain>.
 
 Kind, about and user say which email it is; an index finds it by them. They can be guessed, by whoever got another email of the
-same change. The seal, a hash with our key, cannot: so only who has seen an email can report that it came back.
+same change. The seal, a hash with our key, cannot: so only who has seen an email can report that it came back. Pages show the
+Message-ID without it.
 """
 
 import re
@@ -15,6 +16,7 @@ from django.utils.crypto import constant_time_compare
 from notifications.models import Notification, Owed
 
 _WRITTEN = re.compile(r"<?([A-Za-z_]{1,16})\.([0-9]{1,18})\.([0-9]{1,9})(?:\.([0-9a-f]{16}))?@[^@<>\s]+>?")
+_SEAL = re.compile(r"\.[0-9a-f]{16}(?=@)")
 
 
 class Parts(NamedTuple):
@@ -37,6 +39,11 @@ def message_id_of(notification: Owed, domain: str) -> str:
     return notification.message_id or (
         f"<{notification.kind.lower()}.{notification.about}.{notification.user_id}.{_seal(notification.id)}@{domain}>"
     )
+
+
+def without_seal(message_id: str) -> str:
+    """Return a Message-ID as it is shown to people: enough to find the email, and too little to report that it came back."""
+    return _SEAL.sub("", message_id)
 
 
 def has_seal_of(notification: Notification, parts: Parts) -> bool:

@@ -3,6 +3,7 @@
 import re
 import uuid
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -52,6 +53,20 @@ def test_it_tells_its_fate(client: Client, ada: User, grace: User, letter: Notif
     assert "Attempts 1 The server’s last words 250 2.0.0 Queued as 4711 Language English" in words
     assert "Message-ID &lt;change.1.2@console.example&gt;" in words
     assert "nobody can know whether the server had it already" in words
+
+
+def test_nobody_reads_the_seal_of_a_message_id_on_any_page(client: Client, letter: Notification, reader: User) -> None:
+    shown_as, seal = f"<change.{letter.about}.{letter.user_id}@console.example>", "0123456789abcdef"
+    Notification.objects.filter(pk=letter.pk).update(message_id=shown_as.replace("@", f".{seal}@"))
+
+    for listing, one in [
+        ("/notifications/?search=", f"/notifications/{letter.pk}/"),
+        ("/admin/notifications/notification/?q=", f"/admin/notifications/notification/{letter.pk}/change/"),
+    ]:
+        page, found = (unescape(client.get(each).content.decode()) for each in (one, listing + shown_as))
+        assert shown_as in page
+        assert one in found
+        assert seal not in page + found
 
 
 def test_it_is_shown_as_it_was_sent(client: Client, ada: User, grace: User, letter: Notification) -> None:
