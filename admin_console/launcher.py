@@ -266,9 +266,9 @@ class Launcher:
         kept_before = password_file.exists()
         password = self.admin_password or kept_secret(password_file, 12)
         if ensure_first_super_admin(email=self.admin_email, password=password, now=datetime.now(UTC)):
-            self._sign_in = f"Sign in as {self.admin_email}" + (
-                "." if self.admin_password else f" with the password {password} (kept in {password_file})."
-            )
+            # What is told in production goes to a log, which more people read.
+            shown = f"in {password_file}" if settings.PRODUCTION else f"{password} (kept in {password_file})"
+            self._sign_in = f"Sign in as {self.admin_email}" + ("." if self.admin_password else f" with the password {shown}.")
         elif not kept_before:
             password_file.unlink(missing_ok=True)
         if demo_due.exists() and self.demo_users and User.objects.count() == 1:

@@ -12,6 +12,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -19,6 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from admin_console.embedded import StartError, private_folder, sockets_folder
 from admin_console.launcher import Launcher, check_port_is_free
+from tests.database import Database
 from tests.processes import Console, console_home, free_port, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
@@ -146,6 +148,21 @@ def test_a_wrong_value_stops_the_start(monkeypatch: pytest.MonkeyPatch, more: di
     with pytest.raises(ImproperlyConfigured) as error:
         Launcher(io.StringIO())
     assert str(error.value).startswith(expected)
+
+
+def test_in_production_the_first_password_is_in_its_file_only(committed_db: Database, settings: Any, tmp_path: Path) -> None:
+    settings.PRODUCTION = True
+    told = io.StringIO()
+    launcher = Launcher(told)
+    launcher.home = tmp_path
+
+    launcher._people()
+    launcher._welcome()
+
+    kept = tmp_path / "first-admin-password"
+    assert len(kept.read_text()) >= 12
+    assert kept.read_text() not in told.getvalue()
+    assert f"\nSign in as admin@example.com with the password in {kept}.\n" in told.getvalue()
 
 
 def test_a_taken_port_stops_the_start() -> None:
