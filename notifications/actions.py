@@ -134,26 +134,28 @@ def release(*, actor: User, address: str) -> bool:
 
 
 def take_back(*, message_id: str, address: str, words: str, now: datetime) -> bool:
-    """Mark an email that came back for good as failed, and remember it of its address; return whether it was one of ours.
+    """Mark an email that came back for good as failed, and remember it of its address; return whether it is one of ours.
 
-    `message_id` and `address` are as the report says (`bounces.read`).
+    However many say so, it comes back once. `message_id` and `address` are as the report says (`bounces.read`).
     """
     with transaction.atomic():
         letter = bounces.returned(message_id, address)
         if letter is None:
             return False
         words = f"It came back. {words}".strip()
-        Notification.objects.filter(pk=letter.pk).update(state=State.FAILED, last_code=None, last_words=words)
-        outbox.share_fate({letter.pk})
-        if suppression.is_hard(words):
-            suppression.note_failure(address, reason=words, source=Suppression.Source.BOUNCED, now=now)
+        out = Notification.objects.filter(pk=letter.pk, state__in=bounces.RETURNABLE)
+        if out.update(state=State.FAILED, last_code=None, last_words=words):
+            outbox.share_fate({letter.pk})
+            if suppression.is_hard(words):
+                suppression.note_failure(address, reason=words, source=Suppression.Source.BOUNCED, now=now)
     return True
 
 
 def believe_provider(*, is_complaint: bool, message_id: str, address: str, words: str, now: datetime) -> None:
     """Do what the mail provider tells of an address: an email to it came back, or its reader complained of spam.
 
-    It proved who it is, so its word counts for the address even when it knows the email by another Message-ID than ours.
+    It proved who it is, so its word counts for the address even when it knows the email by another Message-ID than ours. Of an
+    email of ours it counts once, whoever else reports it.
     """
     if is_complaint:
         suppression.note_failure(address, reason=words, source=Suppression.Source.COMPLAINED, now=now, for_good=True)

@@ -3,8 +3,9 @@
 import pytest
 from django.test import Client
 
-from notifications import customising
-from notifications.models import Notification, Wording
+from notifications import actions, customising
+from notifications.message_ids import message_id_of
+from notifications.models import Notification, State, Suppression, Wording
 from tests.factories import NOW, give, make_user
 from tests.notifications.test_customising import save
 from tests.products.test_at_once import at_once
@@ -43,3 +44,15 @@ def test_of_several_clicks_one_restores() -> None:
         (2, "Second"),
         (3, first.subject),
     ]
+
+
+def test_of_several_reports_of_one_email_one_counts() -> None:
+    grace = make_user()
+    letter = Notification.objects.create(user=grace, kind="ONBOARDING", about=1, lane=1, state=State.SENT, to_address=grace.email)
+    Notification.objects.update(message_id=message_id_of(letter, "console.example"))
+    letter.refresh_from_db()
+    told = {"message_id": letter.message_id, "address": grace.email, "words": "5.1.1 No such user", "now": NOW}
+
+    at_once(*[lambda: actions.believe_provider(is_complaint=False, **told)] * 6)
+
+    assert Suppression.objects.get().failures == 1

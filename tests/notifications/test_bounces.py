@@ -105,8 +105,30 @@ def test_the_second_one_suppresses_the_address(smtp_script: ScriptedServer) -> N
 def test_a_report_read_twice_counts_once(smtp_script: ScriptedServer) -> None:
     letter = sent_to(make_user())
 
-    assert read(report(letter), report(letter)) == [True, False]
+    assert read(report(letter), report(letter)) == [True, True]
     assert Suppression.objects.get().failures == 1
+
+
+def test_what_the_report_and_the_provider_both_tell_counts_once(smtp_script: ScriptedServer) -> None:
+    letter = sent_to(make_user())
+    told = {"message_id": letter.message_id, "address": letter.to_address, "words": "550 5.1.1 No such user", "now": NOW}
+
+    read(report(letter))
+    for _time in range(2):
+        actions.believe_provider(is_complaint=False, **told)
+
+    found = Suppression.objects.get()
+    assert (found.failures, found.since) == (1, None)
+
+
+def test_a_provider_counts_for_an_address_to_which_the_named_email_did_not_go(smtp_script: ScriptedServer) -> None:
+    letter = sent_to(make_user())
+    read(report(letter))
+
+    told = {"message_id": letter.message_id, "words": "550 5.1.1 No such user", "now": NOW}
+    actions.believe_provider(is_complaint=False, address="ada@people.example", **told)
+
+    assert Suppression.objects.get(address="ada@people.example").failures == 1
 
 
 def test_it_can_be_sent_again(smtp_script: ScriptedServer) -> None:
