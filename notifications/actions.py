@@ -22,6 +22,7 @@ from notifications import bounces, emails, mail_server, outbox, smtp, suppressio
 from notifications.emails import Letter
 from notifications.models import RETRYABLE, Claimed, Notification, State, Suppression
 from notifications.outbox import Batch, Fate
+from users.invitations import LIFETIME
 from users.models import Action, Capability, User
 from users.queries import can
 from users.record import record
@@ -85,16 +86,16 @@ def queue_message(*, user: User, subject: str, text: str, html: str, version: in
 def retry(*, actor: User, ids: Sequence[int], now: datetime) -> int:
     """Queue these emails again, as far as they failed, expired or ended unknown; return how many.
 
-    Raises PermissionDenied. A message whose text is erased stays as it is: it has to be asked for again. An email that was told
-    in another one is retried with that one.
+    Raises PermissionDenied. A message whose text is erased and an invitation whose link has ended stay as they are: they have to
+    be asked for again. An email that was told in another one is retried with that one.
     """
     if not can(actor, Capability.MANAGE_USERS):
         raise PermissionDenied(_("Your role does not include trying emails again."))
     with transaction.atomic():
-        found = retryable(Notification.objects.filter(id__in=ids)).select_for_update()
+        found = retryable(found=Notification.objects.filter(id__in=ids), now=now).select_for_update()
         retried = list(found.order_by("id").values_list("id", "told_by"))
         leaders = {leader or number for number, leader in retried}
-        again = retryable(Notification.objects.filter(id__in=leaders))
+        again = retryable(found=Notification.objects.filter(id__in=leaders), now=now)
         again.update(state=State.QUEUED, attempts=0, not_before=now)
         outbox.share_fate(leaders)
         if retried:
@@ -108,13 +109,14 @@ def retry_all(*, actor: User, found: QuerySet[Notification], now: datetime) -> i
 
     Raises PermissionDenied.
     """
-    failed = retryable(found).order_by("id")
+    failed = retryable(found=found, now=now).order_by("id")
     return retry(actor=actor, ids=list(failed.values_list("id", flat=True)[:RETRIED_AT_ONCE]), now=now)
 
 
-def retryable(found: QuerySet[Notification]) -> QuerySet[Notification]:
-    """Return those of the emails that failed for good and may be tried again."""
-    return found.filter(~Q(kind=emails.ACCOUNT), state__in=RETRYABLE)
+def retryable(*, found: QuerySet[Notification], now: datetime) -> QuerySet[Notification]:
+    """Return those of the emails that failed for good and may be tried again (`Notification.can_be_retried`)."""
+    has_ended = Q(kind="INVITATION", owed_at__lte=now - LIFETIME)
+    return found.filter(~Q(kind=emails.ACCOUNT), ~has_ended, state__in=RETRYABLE)
 
 
 def release(*, actor: User, address: str) -> bool:

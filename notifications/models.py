@@ -17,6 +17,8 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
+from users.invitations import LIFETIME
+
 
 class State(models.TextChoices):
     """The fate of an email. The first three are open, the others final (a failed one can be retried)."""
@@ -91,8 +93,12 @@ class Notification(models.Model):
 
     @property
     def can_be_retried(self) -> bool:
-        """Whether it failed for good and may be tried again; the text of an account email is erased by then."""
-        return self.state in RETRYABLE and self.kind != "ACCOUNT"
+        """Whether it failed for good and may be tried again (`actions.retryable`).
+
+        The text of an account email is erased by then, and the link of an old invitation has ended.
+        """
+        has_ended = self.kind == "INVITATION" and self.owed_at <= timezone.now() - LIFETIME
+        return self.state in RETRYABLE and self.kind != "ACCOUNT" and not has_ended
 
     @property
     def is_open(self) -> bool:

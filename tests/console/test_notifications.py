@@ -14,6 +14,7 @@ from notifications import actions, queries
 from notifications.models import MailServer, Notification, State, Suppression
 from tests.console.pages import shown
 from tests.factories import change, give, make_group, make_user, make_users, product, undo
+from users import invitations
 from users.models import Action, AdminAction, Role, User
 
 pytestmark = pytest.mark.django_db
@@ -256,10 +257,12 @@ def test_all_that_failed_of_a_filter_is_tried_again(client: Client, ada: User, g
 
 
 def test_what_offers_to_be_tried_again_is_what_is_tried_again(ada: User) -> None:
-    letters = [owed(make_user(), kind=kind, state=state) for kind in ("ONBOARDING", "ACCOUNT") for state in State]
+    young, old = (now() - invitations.LIFETIME + timedelta(hours=hours) for hours in (1, -1))
+    owed_since = [("ONBOARDING", old), ("ACCOUNT", young), ("INVITATION", young), ("INVITATION", old)]
+    letters = [owed(make_user(), kind=kind, state=state, owed_at=since) for kind, since in owed_since for state in State]
     offering = [letter.pk for letter in letters if letter.can_be_retried]
 
-    assert actions.retry(actor=ada, ids=[letter.pk for letter in letters], now=now()) == len(offering) == 3
+    assert actions.retry(actor=ada, ids=[letter.pk for letter in letters], now=now()) == len(offering) == 6
     again = Notification.objects.filter(state=State.QUEUED).exclude(pk__in=[each.pk for each in letters if each.is_open])
     assert sorted(again.values_list("pk", flat=True)) == offering
 
