@@ -243,8 +243,9 @@ def _acts(notifications: Sequence[Owed]) -> tuple[dict[int, AdminAction], dict[i
 
 
 def _actors(ids: Iterable[int | None]) -> dict[int, Actor]:
+    """Return those of these users who can be named and written to, by id: nobody who was erased."""
     found = User.objects.only("email", "first_name", "last_name").in_bulk({number for number in ids if number})
-    return {number: Actor(user.name, user.email) for number, user in found.items()}
+    return {number: Actor(user.name, user.email) for number, user in found.items() if not user.is_erased}
 
 
 def _held(users: Iterable[int]) -> dict[int, tuple[str, ...]]:

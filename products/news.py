@@ -61,7 +61,7 @@ class SeatFacts:
     free: int
     seats: int
     change: int = 0
-    actor_name: str = ""  # empty when emails name nobody
+    actor_name: str = ""  # empty when emails name nobody, or when they were erased
 
 
 def course_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
@@ -132,7 +132,8 @@ def _seats(warning: SeatWarning, *, names_actor: bool) -> SeatFacts:
     )
     if set_since.exists():
         return facts
-    return replace(facts, change=change.pk, actor_name=change.actor.name if change.actor and names_actor else "")
+    actor = change.actor if names_actor else None
+    return replace(facts, change=change.pk, actor_name=actor.name if actor and not actor.is_erased else "")
 
 
 def _moves(changes: Collection[int]) -> dict[int, tuple[Move, ...]]:

@@ -7,12 +7,12 @@ import pytest
 from django.test import override_settings
 
 from notifications import actions, emails
-from notifications.models import MailIdentity, Notification
+from notifications.models import MailIdentity, Notification, ReplyTo
 from products.models import Product
 from tests.factories import change, give, make_user, product
 from tests.mail import Received, ScriptedServer
 from tests.notifications.test_delivery import NOW, deliver, owe
-from users.models import Role, User
+from users.models import ERASED_AT, Role, User
 
 pytestmark = pytest.mark.django_db
 
@@ -127,6 +127,21 @@ class TestOnboardingEmail:
         deliver()
 
         assert [m.message["Subject"] for m in smtp_script.messages] == ["How to start with GoTo Meeting"]
+
+
+def test_who_was_erased_meanwhile_is_neither_named_nor_replied_to(smtp_script: ScriptedServer) -> None:
+    MailIdentity.objects.create(names_actor=True, reply_to=ReplyTo.ACTOR)
+    ada, grace = make_user("Ada Admin", role=Role.ADMIN), make_user()
+    change(ada, [grace], "meeting")
+    User.objects.filter(pk=ada.pk).update(email=f"{ada.pk}{ERASED_AT}")
+
+    deliver()
+
+    assert len(smtp_script.messages) == 2  # how to start with it, and the change
+    for received in smtp_script.messages:
+        assert "An administrator" in received.text
+        assert "Erased" not in received.text
+        assert received.message["Reply-To"] is None
 
 
 class TestEveryEmail:

@@ -12,7 +12,7 @@ from products.seats import set_seats, warn_of_low_seats
 from tests.factories import NOW, change, limit, make_holders, make_user, make_users, product, run
 from tests.mail import ScriptedServer
 from tests.notifications.test_delivery import deliver
-from users.models import Role, User
+from users.models import ERASED_AT, Role, User
 
 pytestmark = pytest.mark.django_db
 
@@ -113,6 +113,20 @@ class TestSeats:
         assert f"Last change that took seats: #{made.pk}{', by Ada Admin' if names_actor else ''}\n" in received.text
         assert f"/changes/{made.pk}/" in received.text
         assert f'/changes/{made.pk}/"' in received.html
+
+    def test_who_was_erased_since_is_not_named(self, smtp_script: ScriptedServer) -> None:
+        MailIdentity.objects.create(names_actor=True)
+        ada = make_user("Ada Admin", role=Role.ADMIN)
+        make_user(role=Role.ADMIN)
+        limit("rescue", 10)
+        made = change(ada, make_users(9), "rescue", notify=False)
+        User.objects.filter(pk=ada.pk).update(email=f"{ada.pk}{ERASED_AT}")
+
+        warn_of_low_seats(now=NOW)
+        deliver()
+
+        [received] = smtp_script.messages
+        assert f"Last change that took seats: #{made.pk}\n" in received.text
 
     def test_no_change_is_named_when_the_number_of_seats_was_set_since(self, smtp_script: ScriptedServer) -> None:
         ada, now = make_user(role=Role.ADMIN), timezone.now()
