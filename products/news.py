@@ -19,6 +19,7 @@ from notifications.placeholders import Placeholder, Value
 from notifications.wordings import identity
 from products.models import BulkChange, BulkChangeMove, SeatReservation, SeatWarning
 from products.pauses import Pause, pause_of
+from products.reports import failed_users
 from users.models import Action, AdminAction, User
 
 COURSES = {
@@ -47,6 +48,7 @@ class CourseFacts:
     changed: int
     unchanged: int
     skipped: int
+    failed: int
     waiting: int
     moves: tuple[Move, ...]
     pause: Pause | None
@@ -65,7 +67,7 @@ class SeatFacts:
 
 
 def course_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
-    """Return how far the change of each email came, by notification id, in two queries, and one for each whose batches failed."""
+    """Return how far the change of each email came, by notification id, in two queries, and at most two more for each."""
     changes = BulkChange.objects.select_related("actor").in_bulk({n.about for n in notifications})
     moves = _moves(changes)
     return {n.id: _course(changes[n.about], moves[n.about], n.kind) for n in notifications if n.about in changes}
@@ -80,9 +82,11 @@ def course_values(facts: CourseFacts) -> dict[str, Value]:
         (facts.changed, ngettext("%(users)s user was changed.", "%(users)s users were changed.", facts.changed)),
         (facts.unchanged, held_already),
         (facts.skipped, ngettext("%(users)s user was left out.", "%(users)s users were left out.", facts.skipped)),
+        (facts.failed, ngettext("%(shown)s user could not be changed.", "%(shown)s users could not be changed.", facts.failed)),
         (facts.waiting, ngettext("%(users)s user still waits.", "%(users)s users still wait.", facts.waiting)),
     ]
-    lines = [line % {"users": number_format(users, force_grouping=True)} for users, line in counted if users]
+    numbered = ((number_format(users, force_grouping=True), line) for users, line in counted if users)
+    lines = [line % {"users": number, "shown": number} for number, line in numbered]  # “shown”: as the change's page says it
     moved = [labelled(product, " ".join(_signed("+", gained) + _signed("−", lost))) for product, gained, lost in facts.moves]
     why = [gettext("Why it paused: %(reason)s") % {"reason": facts.pause}] if facts.pause else []
     return {
@@ -150,12 +154,14 @@ def _signed(sign: str, users: int) -> list[str]:
 
 
 def _course(change: BulkChange, moves: tuple[Move, ...], kind: str) -> CourseFacts:
+    failed = failed_users(change) if change.skipped else 0  # they are among the skipped
     return CourseFacts(
         number=change.pk,
         requested_at=change.requested_at,
         changed=change.changed,
         unchanged=change.unchanged,
-        skipped=change.skipped,
+        skipped=change.skipped - failed,
+        failed=failed,
         waiting=change.not_reached,
         moves=moves,
         pause=pause_of(change) if kind == "PAUSED" else None,
