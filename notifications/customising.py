@@ -89,13 +89,19 @@ def save_words(
 
 
 def use_own_words(*, actor: User, kind: str, variant: str, language: str, now: datetime) -> Wording:
-    """Let the console's own words count again, which is a version too, unless they do. Raises PermissionDenied."""
+    """Let the console's own words count again, which is a version too, unless they do.
+
+    Raises PermissionDenied or, when somebody saves another version at that moment, WrittenMeanwhile.
+    """
     after = _last(kind, variant, language)
     return _saved(Wording(kind=kind, variant=variant, language=language), actor=actor, after=after, now=now)
 
 
 def restore(*, actor: User, version: Wording, now: datetime) -> Wording:
-    """Let the words of an earlier version count again, as a new one unless they do. Raises PermissionDenied or Refused."""
+    """Let the words of an earlier version count again, as a new one unless they do.
+
+    Raises PermissionDenied, Refused or, when somebody saves another version at that moment, WrittenMeanwhile.
+    """
     if not version.is_own:  # a placeholder may be gone since
         checked(KINDS[version.kind], subject=version.subject, html=version.html, text=version.text)
     copied = {name: getattr(version, name) for name in ("kind", "variant", "language", "subject", "html", "text")}
