@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from django.conf import settings
+from django.db import DatabaseError, InterfaceError
 from django.template.loader import render_to_string
 from django.utils import translation
 from django.utils.encoding import punycode
@@ -162,7 +163,7 @@ def build(notifications: Sequence[Owed], *, now: datetime) -> dict[int, Letter |
     kinds = {n.kind for n in notifications} & KINDS.keys()
     facts: dict[int, Hashable] = {}
     for kind in kinds:
-        facts |= KINDS[kind].facts([n for n in notifications if n.kind == kind])
+        facts |= _facts(KINDS[kind], [n for n in notifications if n.kind == kind])
     desk = _Desk(wordings.identity(), wordings.written_by_admins(kinds), format_datetime(now))
     built: dict[int, Letter | UnsendableError] = {}
     for notification in notifications:
@@ -171,12 +172,29 @@ def build(notifications: Sequence[Owed], *, now: datetime) -> dict[int, Letter |
         except UnsendableError as error:
             built[notification.id] = error
         except Exception:
-            # One that breaks the composing fails by itself, visibly; the others go on. What broke may name somebody else.
-            logger.exception("notification %s cannot be composed", notification.id)
-            built[notification.id] = UnsendableError(
-                f"It could not be written because of a mistake in the console. Its log says more: notification {notification.id}."
-            )
+            built[notification.id] = _broken(notification)
     return built
+
+
+def _facts(kind: Kind, notifications: Sequence[Owed]) -> Mapping[int, Hashable]:
+    """Return what there is to tell, by notification id: of one that breaks the asking an UnsendableError, the others go on."""
+    try:
+        return kind.facts(notifications)
+    except (DatabaseError, InterfaceError):  # no fault of an email
+        raise
+    except Exception:
+        if len(notifications) == 1:
+            return {notifications[0].id: _broken(notifications[0])}
+    half = len(notifications) // 2
+    return {**_facts(kind, notifications[:half]), **_facts(kind, notifications[half:])}
+
+
+def _broken(notification: Owed) -> UnsendableError:
+    """Return what becomes of one that breaks the composing, of which the others go on. What broke may name somebody else."""
+    logger.exception("notification %s cannot be composed", notification.id)
+    return UnsendableError(
+        f"It could not be written because of a mistake in the console. Its log says more: notification {notification.id}."
+    )
 
 
 def compose(
@@ -257,6 +275,8 @@ class _Desk:
             composed, version = _stored(notification, self.identity), (notification.message or {}).get("version", 0)
         elif facts is None or kind is None:
             raise UnsendableError("There is nothing left to tell.")
+        elif isinstance(facts, UnsendableError):
+            raise facts
         else:
             page = self._page(kind, kind.variant(facts), language_of(reader))
             composed, version = _composed(page, facts), page.version

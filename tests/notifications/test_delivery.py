@@ -14,7 +14,8 @@ from notifications.emails import UnsendableError
 from notifications.models import MailServer, Notification, State
 from tests.factories import change, make_user, make_users, product
 from tests.mail import ScriptedServer
-from users.models import Role, User
+from users.models import Action, Role, User
+from users.record import record
 
 NOW = timezone.now()  # leases and waits go by the database's clock
 LATER = timedelta(days=1)
@@ -330,6 +331,18 @@ class TestDelivery:
         assert fate(grace).last_words == (
             f"It could not be written because of a mistake in the console. Its log says more: notification {fate(grace).pk}."
         )
+
+    def test_what_breaks_the_asking_fails_alone(self, smtp_script: ScriptedServer) -> None:
+        admin, users = make_user(role=Role.ADMIN), make_users(5)
+        for user in users:
+            told: dict[str, Any] = {"role": "ADMIN"} if user != users[3] else {"groups": []}
+            act = record(Action.USER_ROLE_CHANGED, actor=admin, subject=user.pk, before=told, after=told)
+            actions.queue("ROLE", "SELECT %(user)s::int, %(act)s::bigint", {"user": user.pk, "act": act.pk})
+
+        deliver()
+
+        assert states(users) == [State.SENT] * 3 + [State.FAILED, State.SENT]
+        assert "a mistake in the console" in fate(users[3]).last_words
 
     @pytest.mark.parametrize("address", POISON)
     def test_a_poison_address_fails_alone(self, smtp_script: ScriptedServer, address: str) -> None:
