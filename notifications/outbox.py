@@ -215,22 +215,27 @@ def _gather(batch: Batch) -> None:
     merging = [n for n in batch.notifications if (kind := KINDS.get(n.kind)) and kind.merges]
     if not merging:
         return
-    fixed = {n.id for n in merging if n.possible_duplicate}
+    ours, fixed = {n.id for n in merging}, {n.id for n in merging if n.possible_duplicate}
     leaders = {(n.user_id, n.kind): n.id for n in merging if n.id not in fixed}  # of several, the newest
     told_by = {n.id: leaders[n.user_id, n.kind] for n in merging if n.id not in fixed and n.id not in leaders.values()}
     with connection.cursor() as cursor:
         users = f"{{{','.join({str(n.user_id) for n in merging})}}}"
         cursor.execute(_WAITING, [users, list({n.kind for n in merging})])
+        others = dict[int, int]()
         for number, user, kind, is_fixed, leader in cursor.fetchall():
-            if leader in fixed:
+            if leader in ours:  # told earlier, and shares its fate whoever looks at it now
                 batch.leads.add(leader)
-            elif not is_fixed and (user, kind) in leaders:
-                told_by[number] = leaders[user, kind]
+            if leader not in fixed and not is_fixed and (user, kind) in leaders:
+                others[number] = leaders[user, kind]
+        if others:
+            cursor.execute(_STILL_WAITING, [list(others)])
+            told_by |= {number: others[number] for (number,) in cursor.fetchall()}
         if told_by:
             cursor.execute(_TELL, [list(told_by), list(told_by.values())])
-    batch.leads |= set(told_by.values())
+    gathering = set(told_by.values())
+    batch.leads |= gathering
     batch.notifications = [n for n in batch.notifications if n.id not in told_by]
-    share_fate(batch.leads)
+    share_fate(gathering)
 
 
 def _prepared(session: psycopg.Connection) -> PGconn:
@@ -288,7 +293,12 @@ FROM taken, claim ORDER BY lane, taken.id
 """
 _WAITING = """
 SELECT id, user_id, kind, possible_duplicate, told_by_id FROM notifications_notification
-WHERE user_id = ANY(%s::int[]) AND kind = ANY(%s) AND state IN ('QUEUED', 'DEFERRED') FOR UPDATE SKIP LOCKED
+WHERE user_id = ANY(%s::int[]) AND kind = ANY(%s) AND state IN ('QUEUED', 'DEFERRED')
+"""
+# Not those that another sender claims or gathers at this moment.
+_STILL_WAITING = """
+SELECT id FROM notifications_notification
+WHERE id = ANY(%s) AND state IN ('QUEUED', 'DEFERRED') AND NOT possible_duplicate FOR UPDATE SKIP LOCKED
 """
 _TELL = """
 UPDATE notifications_notification n SET told_by_id = told.leader FROM unnest(%s::bigint[], %s::bigint[]) told (id, leader)
