@@ -113,10 +113,11 @@ class UnsendableError(Exception):
 
 @dataclass(frozen=True)
 class LinkFacts:
-    """A link that lets its reader choose a new password, and until when."""
+    """A link that lets its reader choose a new password, and until when, told in their time zone."""
 
     address: str
     until: datetime
+    zone: str
 
 
 KINDS: dict[str, Kind] = {}
@@ -141,9 +142,9 @@ register(
         facts=lambda notifications: {},
         values=lambda facts: {
             "link": phrases.link(facts.address, gettext("Choose a new password")),
-            "expires": Value.plain(phrases.day(facts.until)),
+            "expires": Value.plain(phrases.day(facts.until, facts.zone)),
         },
-        sample=lambda reader, variant, now: LinkFacts(f"{settings.CONSOLE_URL}/…", now + timedelta(days=3)),
+        sample=lambda reader, variant, now: LinkFacts(f"{settings.CONSOLE_URL}/…", now + timedelta(days=3), reader.time_zone),
         lets_in=True,
         placeholders=(
             Placeholder("link", _("The link to choose a password with"), is_block=True, is_needed=True),

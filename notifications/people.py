@@ -47,7 +47,8 @@ def change_role(*, actor: User, user: User, role: str, manages: Iterable[UserGro
 def owe_password_link(*, user: User, address: str, until: datetime, now: datetime) -> None:
     """Owe the user an email with this link to choose a new password, in their language."""
     language = language_of(user)
-    message = compose(KINDS[ACCOUNT], LinkFacts(address, until), reader=user, language=language, identity=identity())
+    facts = LinkFacts(address, until, user.time_zone)
+    message = compose(KINDS[ACCOUNT], facts, reader=user, language=language, identity=identity())
     with translation.override(language):
         queue_message(user=user, now=now, **vars(message))
 

@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache, lru_cache
+from zoneinfo import ZoneInfo
 
 from django.template.loader import render_to_string
 from django.utils.formats import date_format
 from django.utils.functional import Promise
 from django.utils.html import format_html
-from django.utils.timezone import localtime
+from django.utils.timezone import get_default_timezone, localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
 from notifications.placeholders import Pieces, Value, cut, one_line, written
+from users.moments import zones
 
 
 def joined(names: Sequence[str]) -> str:
@@ -51,9 +53,10 @@ def quoted(text: str) -> str:
     return _("“%(text)s”") % {"text": text}
 
 
-def day(moment: datetime) -> str:
-    """Return a day as the language writes it."""
-    return date_format(localtime(moment), "DATE_FORMAT")
+def day(moment: datetime, zone: str) -> str:
+    """Return the day that it is then in a reader's time zone, or without one in the console's, as the language writes it."""
+    place = ZoneInfo(zone) if zone in zones() else get_default_timezone()
+    return date_format(localtime(moment, place), "DATE_FORMAT")
 
 
 def listing(title: str | Promise, items: Sequence[str], *, sign: str = "•", tone: str = "soft", colour: str = "#5a6675") -> Value:

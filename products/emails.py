@@ -72,12 +72,13 @@ class OnboardingFacts:
 
 @dataclass(frozen=True)
 class InvitationFacts:
-    """What somebody is invited to, by whom, and the link that lets them in."""
+    """What somebody is invited to, by whom, and the link that lets them in, until when in their time zone."""
 
     actor: Actor | None
     held: tuple[str, ...]
     address: str
     until: datetime
+    zone: str
 
 
 @dataclass(frozen=True)
@@ -155,14 +156,15 @@ def onboarding_values(facts: OnboardingFacts) -> dict[str, Value]:
 def invitation_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
     """Return what each invitation is to, by notification id, in five queries. Who chose a password meanwhile is not in it."""
     acts, actors = _acts(notifications)
-    users = User.objects.only("email", "password").in_bulk({n.user_id for n in notifications})
+    users = User.objects.only("email", "password", "time_zone").in_bulk({n.user_id for n in notifications})
     held = _held(users)
     facts: dict[int, Hashable] = {}
     for notification in notifications:
         act, user = acts.get(notification.about), users.get(notification.user_id)
         if act is not None and user is not None and not user.has_usable_password():
             address = settings.CONSOLE_URL + reverse("accept_invitation", args=[token_of(user, invited_at=act.at)])
-            facts[notification.id] = InvitationFacts(actors.get(act.actor_id or 0), held[user.pk], address, act.at + LIFETIME)
+            actor, until = actors.get(act.actor_id or 0), act.at + LIFETIME
+            facts[notification.id] = InvitationFacts(actor, held[user.pk], address, until, user.time_zone)
     return facts
 
 
@@ -174,7 +176,7 @@ def invitation_values(facts: InvitationFacts) -> dict[str, Value]:
         else sentences(gettext("You hold no product yet.")),
         "holds": Value.plain(joined(facts.held)),
         "link": link(facts.address, gettext("Choose your password")),
-        "expires": Value.plain(day(facts.until)),
+        "expires": Value.plain(day(facts.until, facts.zone)),
     }
 
 
@@ -228,7 +230,8 @@ def _onboarding_sample(reader: User, variant: str, now: datetime) -> OnboardingF
 
 def _invitation_sample(reader: User, variant: str, now: datetime) -> InvitationFacts:
     held = _held([reader.pk])[reader.pk]
-    return InvitationFacts(Actor(reader.name, reader.email), held, f"{settings.CONSOLE_URL}/…", now + LIFETIME)
+    address, until = f"{settings.CONSOLE_URL}/…", now + LIFETIME
+    return InvitationFacts(Actor(reader.name, reader.email), held, address, until, reader.time_zone)
 
 
 def _role_sample(reader: User, variant: str, now: datetime) -> RoleFacts:

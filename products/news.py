@@ -45,6 +45,7 @@ class CourseFacts:
 
     number: int
     requested_at: datetime
+    zone: str  # of who is told, who is who asked
     changed: int
     unchanged: int
     skipped: int
@@ -91,7 +92,7 @@ def course_values(facts: CourseFacts) -> dict[str, Value]:
     why = [gettext("Why it paused: %(reason)s") % {"reason": facts.pause}] if facts.pause else []
     return {
         "change": Value.plain(facts.number),
-        "date": Value.plain(day(facts.requested_at)),
+        "date": Value.plain(day(facts.requested_at, facts.zone)),
         "outcome": together(sentences(*why, *lines), listing(gettext("What users gained and lost:"), moved)),
         "link": link(settings.CONSOLE_URL + reverse("change", args=[facts.number]), gettext("Open the change")),
     }
@@ -158,6 +159,7 @@ def _course(change: BulkChange, moves: tuple[Move, ...], kind: str) -> CourseFac
     return CourseFacts(
         number=change.pk,
         requested_at=change.requested_at,
+        zone=change.actor.time_zone if change.actor else "",
         changed=change.changed,
         unchanged=change.unchanged,
         skipped=change.skipped - failed,
@@ -173,7 +175,7 @@ def _course_sample(kind: str, reader: User, now: datetime) -> CourseFacts:
     pause = Pause(BulkChange.Cause.DISK_FULL, "No space left on device") if kind == "PAUSED" else None
     made = BulkChange(id=1, requested_at=now, targets=1_204, changed=1_180, unchanged=20, skipped=4)
     course = _course(last, _moves([last.pk])[last.pk], kind) if last else _course(made, (("GoTo Meeting", 1_180, 0),), kind)
-    return replace(course, pause=pause)
+    return replace(course, pause=pause, zone=reader.time_zone)
 
 
 def _seat_sample(reader: User, variant: str, now: datetime) -> SeatFacts:

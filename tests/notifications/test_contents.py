@@ -2,17 +2,20 @@
 
 import re
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.test import override_settings
+from django.utils.formats import date_format
 
-from notifications import actions, emails
+from notifications import actions, emails, people
 from notifications.models import MailIdentity, Notification, ReplyTo
 from products.models import Product
 from tests.factories import change, give, make_user, product
 from tests.mail import Received, ScriptedServer
 from tests.notifications.test_delivery import NOW, deliver, owe
-from users.models import ERASED_AT, Role, User
+from users.invitations import LIFETIME
+from users.models import ERASED_AT, Action, AdminAction, Role, User
 
 pytestmark = pytest.mark.django_db
 
@@ -142,6 +145,22 @@ def test_who_was_erased_meanwhile_is_neither_named_nor_replied_to(smtp_script: S
         assert "An administrator" in received.text
         assert "Erased" not in received.text
         assert received.message["Reply-To"] is None
+
+
+def test_the_day_on_which_a_link_ends_is_that_of_its_reader(smtp_script: ScriptedServer) -> None:
+    boss, zones = make_user(role=Role.SUPER_ADMIN), [ZoneInfo("Pacific/Kiritimati"), ZoneInfo("Pacific/Pago_Pago")]
+    readers = [make_user(password="!never", time_zone=zone.key) for zone in zones]  # never on the same day
+    for reader in readers:
+        give(reader, "rescue")
+        people.invite(actor=boss, user=reader, now=NOW)
+        people.owe_password_link(user=reader, address="https://console.example/", until=NOW + LIFETIME, now=NOW)
+
+    deliver()
+
+    for reader, zone in zip(readers, zones, strict=True):
+        invited_at = AdminAction.objects.get(action=Action.USER_INVITED, subject_id=reader.pk).at
+        for received, since in zip(smtp_script.to(reader.email), (invited_at, NOW), strict=True):
+            assert date_format((since + LIFETIME).astimezone(zone), "DATE_FORMAT") in received.text
 
 
 class TestEveryEmail:

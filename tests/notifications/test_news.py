@@ -1,9 +1,11 @@
 """What admins are told by email: the end of a bulk change that ran in the background, its pause, and seats that run low."""
 
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
 from django.utils import timezone
+from django.utils.formats import date_format
 
 from notifications.models import MailIdentity, Notification
 from products.models import BulkChange, Seat, SeatWarning
@@ -78,6 +80,15 @@ class TestCourse:
         [received] = smtp_script.messages
         assert received.message["Subject"] == f"Your change #{made.pk} has finished with errors"
         assert "3 users were changed.\n1 user was left out.\n1 user could not be changed.\n\n" in received.text
+
+    def test_the_day_on_which_it_was_started_is_that_of_who_asked(self, smtp_script: ScriptedServer) -> None:
+        ada = make_user(role=Role.ADMIN, time_zone="America/Los_Angeles")
+
+        run(change(ada, make_users(5), "rescue", notify=False, now=datetime(2026, 11, 22, 2, 0, tzinfo=UTC)))
+        deliver()
+
+        [received] = smtp_script.messages
+        assert f"that you started on {date_format(date(2026, 11, 21), 'DATE_FORMAT')} has" in received.text.replace("\n", " ")
 
     def test_an_import_is_not_told_of(self) -> None:
         ada = make_user(role=Role.ADMIN)
