@@ -73,7 +73,7 @@ LEFT JOIN products_historyblock b ON b.chain = 'ACTIONS' AND a.id BETWEEN b.firs
 WHERE a.action = 'history.dropped' ORDER BY a.id
 """
 RANGE = r"\[[0-9]{1,18},[0-9]{1,18}\)"
-RANGES = re.compile(rf"\{{({RANGE}(,{RANGE})*)?\}}")
+RANGES = re.compile(rf"\{{(?:{RANGE}(?:,{RANGE})*+)?\}}")
 # As products_history_leaf and products_record_leaf of migration 0008.
 LEAF = {
     Chain.HISTORY: "sha256(record_send(ROW(id, at, user_id, change_id, actor_id, convert_to(source, 'UTF8'), "
