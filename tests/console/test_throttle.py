@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.hashers import make_password
 from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
 from tests.database import Database
+from tests.factories import make_user
+from users.models import Role
 
 
 class Harmful:
@@ -90,6 +93,23 @@ def test_what_is_over_is_swept_away_and_however_much_comes_what_counts_stays() -
 
     assert cache.get("b") == 1
     assert rows() == 25_002
+
+
+@pytest.mark.django_db
+def test_who_dies_while_an_attempt_is_counted_keeps_nobody_out(client: Client) -> None:
+    password = "correct horse battery staple"
+    grace = make_user("Grace Hopper", role=Role.ADMIN, password=make_password(password))
+    client.post(reverse("account_login"), {"login": grace.email, "password": "wrong"})
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT substr(cache_key, 4) FROM admin_console_throttle")
+        counters = [key for (key,) in cursor]
+    for key in counters:
+        assert cache.add(f"{key}:lock", True, timeout=10)  # as allauth locks a counter
+
+    response = client.post(reverse("account_login"), {"login": grace.email, "password": password})
+
+    assert len(counters) == 4
+    assert response.status_code == 302
 
 
 def test_of_many_who_add_at_once_one_does(committed_db: Database) -> None:

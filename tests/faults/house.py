@@ -335,9 +335,13 @@ class Answer(NamedTuple):
     location: str  # to which it leads, if to another page
     text: str
 
+    def said(self) -> str:
+        """Return its status and the words that it shows."""
+        return f"{self.status}: {' '.join(re.sub('<[^>]+>', ' ', self.text).split())}"
+
     def change(self) -> BulkChange:
         """Return the change to whose page it leads."""
-        assert self.status == 303, self.text
+        assert self.status == 303, self.said()
         return BulkChange.objects.get(pk=int(self.location.strip("/").rpartition("/")[2]))
 
 
@@ -349,7 +353,8 @@ class Visitor:
         self._cookies: dict[str, str] = {}
         self._token = ""
         self.insists("/accounts/login/")
-        assert self.insists("/accounts/login/", login=email, password=PASSWORD).status == 302
+        answer = self.insists("/accounts/login/", login=email, password=PASSWORD)
+        assert answer.status == 302, answer.said()
         self.insists("/users/")
 
     def fetch(self, path: str, **fields: Any) -> Answer:
