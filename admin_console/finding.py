@@ -94,6 +94,8 @@ def _actions(reader: User, now: datetime) -> list[Hit]:
     if can(reader, Capability.MANAGE_USERS):
         actions.append(Hit("plus", _("Add user"), reverse("add_user")))
         actions.append(Hit("plus", _("Add group"), reverse("add_group")))
+    if can(reader, Capability.MANAGE_CATALOGUE):
+        actions.append(Hit("plus", _("Add product"), reverse("add_product")))
     return [*actions, Hit("info", _("Keyboard shortcuts"), reverse("shortcuts"))]
 
 

@@ -4,10 +4,12 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import BadRequest, ValidationError
+from django.forms.models import model_to_dict
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
-from products.models import TICKED_MODES, Mode
+from products.catalogue import LONGEST_CODE, LONGEST_NAME
+from products.models import TICKED_MODES, Mode, Product
 from products.previews import PER_PRODUCT, Number
 from products.refusals import ChangeRefused
 from users.typed import LAST_ID, number
@@ -149,6 +151,33 @@ class SeatsForm(forms.Form):
         if number is None:
             raise ValidationError(_("“%(text)s” is not a number of seats.") % {"text": text})
         return number
+
+
+class ProductForm(Refusable):
+    """A product to add or to change: its code is settled with the first, and retired is only what there is."""
+
+    name = forms.CharField(label=_("Name"), max_length=LONGEST_NAME)
+    code = forms.CharField(
+        label=_("Code"),
+        required=False,
+        max_length=LONGEST_CODE,
+        help_text=_("Import files can name the product by it. Left empty, it is made of the name; it cannot be changed later."),
+    )
+    onboarding = forms.BooleanField(
+        label=_("Onboarding email"), required=False, help_text=_("A first-ever activation sends an email on how to use it.")
+    )
+    restricted = forms.BooleanField(
+        label=_("Restricted"), required=False, help_text=_("Only admins may grant or remove it, managers may not.")
+    )
+    retired = forms.BooleanField(
+        label=_("Retired"),
+        required=False,
+        help_text=_("Whoever holds it keeps it, and nobody is newly given it. A bulk change that runs goes on to its end."),
+    )
+
+    def __init__(self, data: Any = None, *, product: Product | None = None) -> None:
+        super().__init__(data, initial=model_to_dict(product) | {"retired": product.retired_at is not None} if product else None)
+        del self.fields["code" if product else "retired"]
 
 
 class UndoForm(forms.Form):

@@ -83,6 +83,8 @@ urlpatterns = [
     # Products and their seats
     path("products/", products.products, name="products"),
     path("products/<int:product_id>/", products.product, name="product"),
+    path("products/add/", products.add_product, name="add_product"),
+    path("products/<int:product_id>/edit/", products.edit_product, name="edit_product"),
     path("products/<int:product_id>/seats/", products.product_seats, name="product_seats"),
     path("products/<int:product_id>/as-of/", as_of.product_as_of, name="product_as_of"),
     path("products/<int:product_id>/as-of.csv", as_of.export_product_as_of, name="export_product_as_of"),

@@ -18,7 +18,7 @@ ORDER = {  # inside of an app, each room may import those before it
     """,
     "products": """
         models pauses selection history sealing checkpoints verification retention targets queries reports export stretches asof
-        verify_pack evidence previews refusals previewed undoing seats batch running actions naming erasure people imports tasks
+        verify_pack evidence previews refusals previewed undoing seats catalogue batch running actions naming erasure people imports tasks
         guides emails news mailing seals panels admin apps
     """,
 }

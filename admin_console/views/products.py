@@ -1,4 +1,4 @@
-"""The products: how many seats of each are taken, who holds it, which changes it was part of; and setting its seats."""
+"""The products: their seats, who holds each, which changes it was part of; setting its seats; adding and changing products."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,14 +6,17 @@ from typing import Any
 from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from admin_console.access import Request, requires
 from admin_console.activity import what
-from admin_console.forms import SeatsForm
+from admin_console.forms import ProductForm, SeatsForm
 from admin_console.templatetags.console import product_codes
 from admin_console.views.changes import see_other
+from products import catalogue as actions
+from products.catalogue import InvalidProduct
 from products.models import Product
 from products.queries import catalogue, visible_changes
 from products.refusals import ChangeRefused, NotAllowed
@@ -68,6 +71,40 @@ def product_seats(request: Request, product_id: int) -> HttpResponse:
         return _shown(request, product_id, form=form, status=403 if isinstance(refused, NotAllowed) else 422)
     messages.success(request, _("The number of seats of %(product)s was set.") % {"product": made.name})
     return see_other("product", product_id)
+
+
+@require_http_methods(["GET", "POST"])
+@requires(Capability.MANAGE_CATALOGUE)
+def add_product(request: Request) -> HttpResponse:
+    """Add a product; refused, the form again with the sentence beside its cause."""
+    form = ProductForm(request.POST if request.method == "POST" else None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            made = actions.add_product(actor=request.user, **form.cleaned_data)
+        except InvalidProduct as error:
+            form.fail(error.field, str(error))
+        else:
+            messages.success(request, _("The product was added."))
+            return see_other("product", made.pk)
+    return render(request, "products/edit_product.html", {"form": form}, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "POST"])
+@requires(Capability.MANAGE_CATALOGUE)
+def edit_product(request: Request, product_id: int) -> HttpResponse:
+    """Rename a product, say who may grant it and whether an email introduces it, and retire it."""
+    shown = get_object_or_404(Product, pk=product_id)
+    form = ProductForm(request.POST if request.method == "POST" else None, product=shown)
+    if request.method == "POST" and form.is_valid():
+        try:
+            actions.change_product(actor=request.user, product=shown, now=timezone.now(), **form.cleaned_data)
+        except InvalidProduct as error:
+            form.fail(error.field, str(error))
+        else:
+            messages.success(request, _("The product was changed."))
+            return see_other("product", shown.pk)
+    context = {"form": form, "product": shown}
+    return render(request, "products/edit_product.html", context, status=422 if form.errors else 200)
 
 
 def _rows(found: list[Product]) -> list[Row]:

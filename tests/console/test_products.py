@@ -150,3 +150,59 @@ def test_an_unknown_product_is_not_found(client: Client, ada: User) -> None:
     assert client.get("/products/99999999999999999999/").status_code == 404
     assert client.post("/products/4711/seats/", {"seats": "1"}).status_code == 404
     assert client.get(f"/products/{product('rescue').pk}/seats/").status_code == 405
+
+
+@pytest.fixture
+def sue(client: Client) -> User:
+    """Return a Super admin who is signed in."""
+    sue = make_user("Sue Super", role=Role.SUPER_ADMIN)
+    client.force_login(sue)
+    return sue
+
+
+def test_a_super_admin_adds_a_product(client: Client, sue: User) -> None:
+    assert 'href="/products/add/"' in client.get("/products/").content.decode()
+
+    response = client.post("/products/add/", {"name": "GoTo Notes", "code": "", "onboarding": "on"})
+
+    notes = product("goto-notes")
+    assert (response.status_code, response["Location"]) == (303, f"/products/{notes.pk}/")
+    assert "The product was added." in shown(client.get(response["Location"]))
+    assert (notes.name, notes.onboarding, notes.restricted) == ("GoTo Notes", True, False)
+
+
+def test_a_product_that_cannot_be_added_is_refused_beside_the_cause_and_kept(client: Client, sue: User) -> None:
+    refused = client.post("/products/add/", {"name": "Notes", "code": "No Tes", "restricted": "on"})
+
+    page = refused.content.decode()
+    assert refused.status_code == 422
+    assert "A code has 1 to 32 small letters" in shown(refused)
+    assert 'id="id_code_error"' in page
+    assert 'value="No Tes"' in page
+    assert 'name="restricted" aria-describedby="id_restricted_helptext" id="id_restricted" checked' in page
+    assert not Product.objects.filter(name="Notes").exists()
+
+
+def test_a_product_is_renamed_restricted_and_retired(client: Client, sue: User) -> None:
+    edit = f"/products/{product('rescue').pk}/edit/"
+    assert f'href="{edit}"' in client.get(f"/products/{product('rescue').pk}/").content.decode()
+    assert 'value="Rescue"' in client.get(edit).content.decode()
+
+    response = client.post(edit, {"name": "Rescue Pro", "restricted": "on", "retired": "on"})
+
+    assert response.status_code == 303
+    assert "Rescue Pro retired restricted" in shown(client.get(response["Location"]))
+    assert client.post(edit, {"name": "Central"}).status_code == 422
+    assert product("rescue").name == "Rescue Pro"
+    assert client.get("/products/99999/edit/").status_code == 404
+
+
+@pytest.mark.parametrize("role", [Role.MANAGER, Role.ADMIN, Role.SUPPORT])
+def test_nobody_else_changes_the_catalogue(client: Client, role: str) -> None:
+    client.force_login(make_user(role=role, manages=[make_group()] if role == Role.MANAGER else []))
+
+    for page in ("/products/add/", f"/products/{product('rescue').pk}/edit/"):
+        assert client.get(page).status_code == client.post(page, {"name": "Notes"}).status_code == 403
+    for page in ("/products/", f"/products/{product('rescue').pk}/"):
+        assert "/add/" not in (words := client.get(page).content.decode())
+        assert "/edit/" not in words

@@ -4,6 +4,7 @@ import random
 import threading
 import uuid
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -13,7 +14,8 @@ from django.db import OperationalError, connection, transaction
 from notifications.models import Notification
 from products import actions, history, running
 from products.batch import LostClaim
-from products.models import AccessChange, BulkChange, Mode, ProductAccess, Seat, Source
+from products.catalogue import add_product
+from products.models import AccessChange, BulkChange, Mode, Product, ProductAccess, Seat, Source
 from tests.factories import NOW, change, give, held_by, ids, limit, make_user, make_users
 from users.models import Role, User
 
@@ -230,3 +232,12 @@ def test_the_first_statement_of_a_session_may_be_a_large_one(committed_db):
         session.execute("UPDATE products_productaccess SET products = %s, ever = %s", [ids("rescue"), ids("rescue")])
 
     assert AccessChange.objects.count() == 5_000
+
+
+def test_of_two_who_add_one_product_at_once_one_is_told(committed_db):
+    sue = make_user(role=Role.SUPER_ADMIN)
+
+    outcomes = at_once(*[partial(add_product, actor=sue, name="Notes", code=code) for code in ("notes", "note")])
+
+    assert sorted(type(each).__name__ for each in outcomes) == ["InvalidProduct", "Product"]
+    assert Product.objects.filter(name="Notes").count() == 1
