@@ -10,8 +10,8 @@ from typing import Any
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 from django.db import connection
 
-# For how many seconds a lock is kept at most. allauth adds nothing else, for a read and a write of a counter, and says ten; but it
-# waits for one second only, then refuses. So long somebody else could not sign in after a process died with it, or the database.
+# For how many seconds a lock is kept at most. allauth adds nothing but locks, each for a read and a write of a counter. It says
+# ten, but waits for one and then refuses: for so long nobody could sign in after a process died with a lock, or the database.
 _LOCKED = 0.8
 # Some with each that is written, so the table holds little more than what counts.
 _FORGET = """
@@ -51,8 +51,8 @@ class ThrottleCache(BaseCache):
 
     def add(self, key: Any, value: Any, timeout: float | None = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """Keep a lock under the key unless there is one, for `_LOCKED` seconds at most; return whether there was none."""
-        seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
-        return self._keep(_ADD, key, value, min(seconds or _LOCKED, _LOCKED), version)
+        seconds = _LOCKED if timeout is DEFAULT_TIMEOUT or timeout is None else min(timeout, _LOCKED)
+        return self._keep(_ADD, key, value, seconds, version)
 
     def delete(self, key: Any, version: int | None = None) -> bool:
         """Forget what is kept under the key; return whether there was anything."""
