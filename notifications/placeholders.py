@@ -12,7 +12,8 @@ from typing import NamedTuple, Self
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
-JOINERS = "\u200c\u200d"
+from users.typed import JOINERS
+
 _OPENED = re.compile(r"\[\[")
 _PLACEHOLDER = re.compile(r"\[\[ ?([a-z_]+) ?\]\]")
 

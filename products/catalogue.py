@@ -12,6 +12,7 @@ from products.models import Product
 from users.actions import require
 from users.models import Action, Capability, User
 from users.record import record
+from users.typed import tidy
 
 LONGEST_NAME, LONGEST_CODE = 64, 32
 
@@ -79,7 +80,7 @@ def _one_at_a_time() -> None:
 
 def _free_name(text: str, *, but_for: Product | None = None) -> str:
     """Return a product's name as it is stored, without needless spaces, if no other product has it. Raises InvalidProduct."""
-    name = " ".join(text.split())
+    name = tidy(text)
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
         raise InvalidProduct("name", _("A product's name has 1 to 64 characters."))
     if ";" in name:

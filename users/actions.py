@@ -15,6 +15,7 @@ from users.models import ERASED_AT, Action, AdminAction, Capability, GroupMember
 from users.moments import zones
 from users.queries import can, grantable_roles
 from users.record import record
+from users.typed import is_visible, tidy
 
 SEEN_AT_MOST_EVERY = timedelta(hours=1)
 # Plain ASCII addresses, in lower case: what every mail server takes.
@@ -111,8 +112,8 @@ def normal_email(text: str) -> str:
 
 def plain_name(field: str, text: str) -> str:
     """Return a first or last name as it is stored, without needless spaces. Raises InvalidUser."""
-    name = " ".join(text.split())
-    if not name.isprintable():
+    name = tidy(text)
+    if not is_visible(name):
         raise InvalidUser(field, _("A name cannot hold invisible characters."))
     if len(name) > 64:
         raise InvalidUser(field, _("A name has at most 64 characters."))
@@ -121,7 +122,7 @@ def plain_name(field: str, text: str) -> str:
 
 def group_name(text: str) -> str:
     """Return a group's name as it is stored, without needless spaces. Raises InvalidGroup."""
-    name = " ".join(text.split())
+    name = tidy(text)
     if not name or len(name) > 120 or not name.isprintable():
         raise InvalidGroup(_("A group's name has 1 to 120 characters."))
     if re.search("[/;]", name):

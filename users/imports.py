@@ -27,6 +27,7 @@ from users.moments import zones
 from users.queries import grantable_roles
 from users.record import record as put_on_record
 from users.sheets import Record, Sheet
+from users.typed import is_visible, tidy
 
 PROFILE = ("first_name", "last_name", "language", "time_zone", "role")
 # No password that anybody knows or could type: it is chosen by the reset email.
@@ -170,9 +171,9 @@ class PeopleImport:
     def _row(self, record: Record, refused: list[tuple[int, int, str, str]]) -> list[Any]:
         row: list[Any] = [record.first_line, record.last_line]
         for column, cell in zip(self.sheet.columns, record.cells, strict=True):
-            text = " ".join(cell.split())
+            text = tidy(cell)
             try:
-                if not text.isprintable():
+                if not is_visible(text):
                     raise ValueError(self._unreadable(text))
                 row.append(self._readers[column](text))
             except ValueError as error:

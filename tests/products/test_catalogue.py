@@ -74,6 +74,12 @@ def test_a_product_cannot_be_called_anything(sue, wrong, field, words):
     assert refused.value.field == field
 
 
+def test_what_looks_like_a_products_name_is_that_name(sue):
+    assert add_product(actor=sue, name="Ha\u0308user").name == "Häuser"
+    with pytest.raises(InvalidProduct, match="Häuser"):
+        add_product(actor=sue, name="Ha\u0308user", code="other")
+
+
 def test_a_long_name_makes_a_code_that_fits(sue):
     assert add_product(actor=sue, name="A product whose name is as long – x y").code == "a-product-whose-name-is-as-long"
 

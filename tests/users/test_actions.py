@@ -48,6 +48,12 @@ def test_an_email_that_is_none_makes_nobody() -> None:
 # Adding
 
 
+@pytest.mark.parametrize(("typed", "stored"), [("Zoe\u0308", "Zoë"), ("می\u200cگل", "می\u200cگل")])
+def test_a_name_is_stored_as_it_is_looked_for(typed: str, stored: str) -> None:
+    user = actions.add_user(actor=make_user(role=Role.ADMIN), email="z@x.example", first_name=typed, now=NOW)
+    assert user.first_name == stored
+
+
 def test_a_user_is_added_with_a_tidy_email_and_name() -> None:
     sales = make_group()
     user = actions.add_user(
@@ -215,6 +221,13 @@ def test_a_groups_name_is_taken_whatever_its_capitals() -> None:
     make_group("Sales")
     with pytest.raises(actions.GroupNameTaken, match="SALES"):
         actions.add_group(actor=make_user(role=Role.ADMIN), name="SALES")
+
+
+def test_what_looks_like_a_groups_name_is_that_name() -> None:
+    admin = make_user(role=Role.ADMIN)
+    assert actions.add_group(actor=admin, name="Zu\u0308rich").name == "Zürich"
+    with pytest.raises(actions.GroupNameTaken):
+        actions.add_group(actor=admin, name="Zu\u0308rich")
 
 
 def test_a_group_moves_but_not_into_itself() -> None:

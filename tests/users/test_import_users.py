@@ -208,6 +208,17 @@ def test_a_group_is_the_same_for_python_and_postgresql_whatever_its_letters(peop
     assert "0 added, 0 changed, 1 unchanged" in again
 
 
+def test_what_looks_like_a_group_a_product_or_a_name_is_that_one(people: Any) -> None:
+    zurich, _product = make_group("Zürich"), Product.objects.filter(code="rescue").update(name="Häuser")
+    said, complained, _code = people(
+        "email,first name,last name,groups,products", "a@x.example,Zoe\u0308,می\u200cگل,Zu\u0308rich,Ha\u0308user"
+    )
+
+    a = User.objects.get(email="a@x.example")
+    assert (complained, "new groups" in said) == ("", False)
+    assert (a.first_name, a.last_name, list(a.groups.all()), held_by(a)) == ("Zoë", "می\u200cگل", [zurich], {"rescue"})
+
+
 def test_groups_of_refused_lines_are_not_made(people: Any, tmp_path: Path) -> None:
     people("email,groups", "a@x.example,Sales", "nobody,Marketing / Web", skip_bad=tmp_path / "bad.csv")
     assert [group.name for group in UserGroup.objects.all()] == ["Sales"]

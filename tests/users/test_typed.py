@@ -1,8 +1,8 @@
-"""What people type: numbers, or none; searches as names are stored; nothing is an error."""
+"""What people type: numbers, or none; names and searches as they are stored; nothing is an error."""
 
 import pytest
 
-from users.typed import LAST_ID, number, searched
+from users.typed import LAST_ID, is_visible, number, searched, tidy
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,19 @@ def test_no_id_is_larger_than_the_last():
 )
 def test_a_search_is_looked_for_as_names_are_stored(text, looked_for):
     assert searched(text) == looked_for
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"), [("  Zu\u0308rich\u00a0 West ", "Zürich West"), ("می\u200cگل", "می\u200cگل"), (" \t ", "")]
+)
+def test_what_looks_the_same_is_stored_as_the_same(text, stored):
+    assert tidy(text) == stored
+
+
+@pytest.mark.parametrize(
+    ("text", "visible"),
+    [("Zoë d'Arc-李", True), ("می\u200cگل", True), ("क्\u200dष", True), ("", True)]
+    + [(text, False) for text in ("Zo\u200bë", "\u200cZoë", "Zoë\u200d", "Zo\u200c\u200cë", "Zo \u200dë", "a\u202eb", "a\x00b")],
+)
+def test_a_joiner_is_part_of_a_name_between_two_letters_only(text, visible):
+    assert is_visible(text) is visible
