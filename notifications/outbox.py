@@ -352,7 +352,9 @@ UPDATE notifications_notification n SET
         WHEN claim.n = claim.at THEN 'Its sender ended while it handed this over.'
         ELSE n.last_words
     END,
-    message = CASE WHEN claim.n >= claim.at OR claim.at IS NULL THEN n.message END,
+    message = CASE
+        WHEN claim.at IS NULL OR claim.n > claim.at OR (claim.n = claim.at AND NOT n.possible_duplicate) THEN n.message
+    END,
     to_address = coalesce(claim.letter ->> 'to_address', n.to_address),
     language = coalesce(claim.letter ->> 'language', n.language), subject = coalesce(claim.letter ->> 'subject', n.subject),
     message_id = coalesce(claim.letter ->> 'message_id', n.message_id),

@@ -102,6 +102,19 @@ class TestTakingOver:
 
         assert fate(grace).state == State.UNKNOWN
 
+    def test_the_text_of_a_password_email_is_kept_while_it_is_tried_again_and_no_longer(self, claiming: Claiming) -> None:
+        grace = make_user()
+        actions.queue_message(user=grace, subject="Reset", text="https://console.example/secret", html="", now=NOW)
+        kept = []
+        for _death in range(2):
+            batch = claiming(0)
+            batch.prepare({})
+            batch.intend(batch.notifications[0])
+            outbox.take_over()
+            kept.append((fate(grace).state, fate(grace).message is not None))
+
+        assert kept == [(State.QUEUED, True), (State.UNKNOWN, False)]
+
     def test_a_sender_that_dies_while_it_composes_has_tried(self, smtp_script: ScriptedServer, claiming: Claiming) -> None:
         grace = make_user()
         owe(grace)
