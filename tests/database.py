@@ -129,6 +129,15 @@ def use(database: Database) -> Iterator[None]:
             connections.settings[alias].update(earlier)
 
 
+def waits_for_lock(watcher: psycopg.Connection) -> bool:
+    """Return whether anybody waits for a lock in the database that the watcher is connected to."""
+    found = watcher.execute(
+        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    ).fetchall()
+    watcher.rollback()
+    return bool(found)
+
+
 def started_cluster(home: Path) -> tuple[str, subprocess.Popen[bytes]]:
     """Start a server in `home`; return a superuser's conninfo and its process."""
     home.chmod(0o711)  # PostgreSQL may run under another account, whose folders are in it.

@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
+from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.utils.translation import gettext as _
 
 from users.models import ERASED_AT, Action, AdminAction, Capability, GroupMembership, Role, User, UserGroup
 from users.moments import zones
-from users.queries import can, grantable_roles
+from users.queries import can, grantable_roles, may_change_email
 from users.record import record
 from users.typed import is_visible, tidy
 
@@ -167,19 +168,41 @@ def add_user(
     user = User(email=normal_email(email), language=language, time_zone=time_zone, role=role, created_at=now)
     user.first_name, user.last_name = plain_name("first_name", first_name), plain_name("last_name", last_name)
     user.set_unusable_password()
-    try:
-        with transaction.atomic():
-            user.save()
-    except IntegrityError as error:
-        if User.objects.filter(email=user.email).exists():
-            raise InvalidUser("email", _("There is a user with this email already.")) from error
-        raise
+    with _email_of_nobody_else(user.email):
+        user.save()
     in_groups = _kept(groups)
     GroupMembership.objects.bulk_create(GroupMembership(user=user, group_id=group_id) for group_id in in_groups)
     logger.info("user_added", extra={"user": user.pk, "role": user.role, "actor": actor.pk})
     after = {"role": role, "language": language, "time_zone": time_zone, "groups": in_groups}
-    words = {"email": user.email, "first_name": user.first_name, "last_name": user.last_name}
-    record(Action.USER_ADDED, actor=actor, subject=user.pk, after=after, words=words)
+    record(Action.USER_ADDED, actor=actor, subject=user.pk, after=after, words=_called(user))
+    return user
+
+
+@transaction.atomic
+def edit_user(*, actor: User, user: User, first_name: str, last_name: str, email: str) -> User:
+    """Correct what a user is called and where they are written to, and return them as they are now.
+
+    With another email whatever the old one opened ends: sessions, and links to a password, which are made of it. The password
+    stays, and emails that wait go to the new one. Raises NotAllowed or InvalidUser.
+    """
+    require(actor, Capability.MANAGE_USERS)
+    user = _locked(user, no_key=False)  # an email is a key: to lock it later is to wait for whoever refers to the user by then
+    before = _called(user)
+    user.first_name, user.last_name = plain_name("first_name", first_name), plain_name("last_name", last_name)
+    user.email = normal_email(email)
+    after = _called(user)
+    changed = [field for field in after if after[field] != before[field]]
+    if not changed:
+        return user
+    if "email" in changed and not may_change_email(actor, user):
+        raise NotAllowed(_("You may not give the role of this user, so their email is not yours to change either."))
+    with _email_of_nobody_else(user.email):
+        user.save(update_fields=changed)
+    if "email" in changed:
+        EmailAddress.objects.filter(user=user).delete()  # allauth keeps one for who asks for a password, and would let it sign in
+    logger.info("user_edited", extra={"user": user.pk, "fields": changed, "actor": actor.pk})
+    words = {"before": before, "after": after}
+    record(Action.USER_EDITED, actor=actor, subject=user.pk, after={"changed": changed}, words=words)
     return user
 
 
@@ -255,6 +278,8 @@ def add_group(*, actor: User, name: str, parent: UserGroup | None = None) -> Use
 @transaction.atomic
 def edit_group(*, actor: User, group: UserGroup, name: str, parent: UserGroup | None) -> None:
     """Rename and move a user group, all or nothing. Raises what `rename_group` and `move_group` raise."""
+    require(actor, Capability.MANAGE_USERS)
+    _kept([group, parent] if parent else [group])  # both in order, for whoever puts a user in both locks them in order too
     rename_group(actor=actor, group=group, name=name)
     move_group(actor=actor, group=group, parent=parent)
 
@@ -333,9 +358,26 @@ def seen(*, user: User, now: datetime) -> None:
         )
 
 
-def _locked(user: User) -> User:
+def _called(user: User) -> dict[str, str]:
+    """Return by what a user is known, as it is recorded."""
+    return {"email": user.email, "first_name": user.first_name, "last_name": user.last_name}
+
+
+@contextmanager
+def _email_of_nobody_else(email: str) -> Iterator[None]:
+    """Raise InvalidUser when what is done inside of the block is refused because another user has this email."""
+    try:
+        with transaction.atomic():
+            yield
+    except IntegrityError as error:
+        if User.objects.filter(email=email).exists():
+            raise InvalidUser("email", _("There is a user with this email already.")) from error
+        raise
+
+
+def _locked(user: User, *, no_key: bool = True) -> User:
     """Return the user as they are now, whom nobody else changes before the transaction ends. Raises NotAllowed once erased."""
-    user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    user = User.objects.select_for_update(no_key=no_key).get(pk=user.pk)
     if user.is_erased:
         raise NotAllowed(_("This user was erased already."))
     return user

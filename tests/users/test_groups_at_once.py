@@ -6,10 +6,13 @@ from functools import partial
 from threading import Barrier
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import connection
 
+from tests.database import Database, waits_for_lock
 from tests.factories import make_group, make_user
+from tests.processes import wait_until
 from users import actions
 from users.models import Action, AdminAction, GroupMembership, Role, UserGroup
 
@@ -58,3 +61,20 @@ def test_a_group_that_is_deleted_gets_no_member_nor_subgroup_meanwhile() -> None
         assert inside is None if is_there else isinstance(inside, actions.GroupGone)
         assert joined is None or isinstance(joined, actions.GroupGone)
         assert GroupMembership.objects.filter(group=group).exists() is (is_there and joined is None)
+
+
+def test_who_edits_a_group_waits_for_the_group_above_before_locking_it(
+    committed_db: Database, superuser_connection: psycopg.Connection
+) -> None:
+    """Who puts a user in both groups locks them in order: each would wait for the other."""
+    sue, sales = make_user(role=Role.SUPER_ADMIN), make_group("Sales")
+    benelux = make_group("Benelux", inside=sales)
+    locked = "SELECT FROM users_usergroup WHERE id = %s FOR NO KEY UPDATE NOWAIT"
+    edit = partial(actions.edit_group, actor=sue, group=benelux, name="Low Countries", parent=sales)
+    with ThreadPoolExecutor() as threads, psycopg.connect(committed_db.console) as other:
+        other.execute(locked, [sales.pk])
+        edited = threads.submit(at_once, edit)
+        wait_until(lambda: waits_for_lock(superuser_connection), 10)
+        other.execute(locked, [benelux.pk])
+        other.commit()
+        assert edited.result(20) == [None]
