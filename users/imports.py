@@ -135,6 +135,7 @@ class PeopleImport:
             cursor.execute(ADD, {"now": now})
             added = cursor.rowcount
             cursor.execute(RECORD_ROLES, {"action": Action.USER_ROLE_CHANGED.value, "actor": self.actor.pk})
+            cursor.execute(MANAGE_NONE, {"action": Action.USER_MANAGED_GROUPS_CHANGED.value, "actor": self.actor.pk})
             given = [column for column in PROFILE if column in self.sheet.columns]
             if given:
                 news = ", ".join(f"{column} = coalesce(l.{column}, u.{column})" for column in given)
@@ -372,6 +373,17 @@ SELECT %(action)s, %(actor)s, u.id,
        CASE WHEN NOT l.is_new THEN jsonb_build_object('role', u.role) END, jsonb_build_object('role', l.role)
 FROM people_line l JOIN users_user u ON u.id = l.user_id
 WHERE l.differs AND l.role <> CASE WHEN l.is_new THEN 'MEMBER' ELSE u.role END ORDER BY l.line
+"""
+# With the role go the groups that were managed: they are chosen anew by whoever lets the user manage again.
+MANAGE_NONE = """
+WITH gone AS (
+    DELETE FROM users_user_managed_groups m USING people_line l JOIN users_user u ON u.id = l.user_id
+    WHERE m.user_id = l.user_id AND l.differs AND l.role <> u.role
+    RETURNING m.user_id, m.usergroup_id
+) INSERT INTO users_adminaction (action, actor_id, subject_id, before, after)
+SELECT %(action)s, %(actor)s, user_id, jsonb_build_object('groups', array_agg(usergroup_id ORDER BY usergroup_id)),
+       jsonb_build_object('groups', '{}'::int[])
+FROM gone GROUP BY user_id ORDER BY user_id
 """
 ADD_GROUPS = """
 WITH added AS (

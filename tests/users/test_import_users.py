@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from notifications.models import Notification
 from products.models import AccessChange, BulkChange, Product, ProductAccess, Source
-from tests.database import Database
+from tests.database import Database, waits_for_lock
 from tests.factories import NOW, give, held_by, make_group, make_user
 from tests.processes import wait_until
 from users.actions import delete_group
@@ -296,6 +296,20 @@ def test_who_got_which_role_is_on_record(people: Any, boss: User) -> None:
     ]
 
 
+def test_with_the_role_of_a_manager_go_the_groups_they_managed(people: Any, boss: User) -> None:
+    sales, web = make_group("Sales"), make_group("Web")
+    ada, alan = (make_user(email=f"{name}@tests.example", role=Role.MANAGER, manages=[web, sales]) for name in ("ada", "alan"))
+
+    people("email,first name,role", "ada@tests.example,Ada,Member", "alan@tests.example,Alan,")
+    people("email,role", "ada@tests.example,Manager")
+
+    assert (set(ada.managed_groups.all()), set(alan.managed_groups.all())) == (set(), {sales, web})
+    told = AdminAction.objects.filter(action=Action.USER_MANAGED_GROUPS_CHANGED)
+    assert list(told.values_list("actor", "subject_id", "before", "after")) == [
+        (boss.pk, ada.pk, {"groups": [sales.pk, web.pk]}, {"groups": []})
+    ]
+
+
 def test_a_role_that_is_checked_is_not_given_by_somebody_else_meanwhile(committed_db: Database, tmp_path: Path) -> None:
     boss, ada = make_user(role=Role.SUPER_ADMIN), make_user(email="ada@tests.example")
     path = tmp_path / "people.csv"
@@ -367,14 +381,6 @@ def deleted(actor: User, group: UserGroup) -> None:
         delete_group(actor=actor, group=group)
     finally:
         connection.close()
-
-
-def waits_for_lock(watcher: psycopg.Connection) -> bool:
-    found = watcher.execute(
-        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    ).fetchall()
-    watcher.rollback()
-    return bool(found)
 
 
 # Products and emails
