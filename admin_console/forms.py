@@ -103,9 +103,10 @@ class ChangeForm(ChoiceForm):
     key = forms.UUIDField()
     expected = forms.IntegerField(min_value=0)  # how many users the preview was for
     mark = forms.IntegerField(required=False, min_value=-(2**63), max_value=2**63 - 1)  # who they are, as one number
+    catalogue = forms.IntegerField(required=False, min_value=0, max_value=2**32 - 1)  # what may be done with which, as one number
     shown = forms.ChoiceField(choices=[(mode.value, mode.label) for mode in TICKED_MODES])  # the mode that the ticks were for
 
-    WRITTEN_BY_US = ("key", "expected", "mark", "shown", "draft", "user")
+    WRITTEN_BY_US = ("key", "expected", "mark", "catalogue", "shown", "draft", "user")
     refused: ChangeRefused | None = None  # why the change was not made
 
     @classmethod

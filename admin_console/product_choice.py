@@ -13,6 +13,7 @@ from notifications.queries import Forecast, forecast
 from products.actions import ChangeRefused, Intent, check_intent
 from products.models import Mode, Product
 from products.previews import Group, Preview, SeatNeed, compose, preview
+from products.queries import catalogue_mark
 from products.selection import Selection
 
 MODES = {
@@ -77,6 +78,11 @@ class ProductChoice:
     def modes(self) -> list[tuple[Mode, str, str]]:
         """The modes: value, word, what it does."""
         return [(mode, str(mode.label), str(does)) for mode, does in MODES.items()]
+
+    @property
+    def catalogue_mark(self) -> int:
+        """What may be done with which product, as one number that goes with the form."""
+        return catalogue_mark(self.products, self.locked)
 
     @cached_property
     def choices(self) -> list[Choice]:

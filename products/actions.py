@@ -22,8 +22,9 @@ from products.batch import apply_batch, skip_out_of_reach, skip_seatless
 from products.models import BulkChange, BulkChangeBatch, BulkChangeSkip, Mode, Product, SeatReservation, SelectionDraft, Source
 from products.previewed import refuse_if_others
 from products.previews import SeatNeed
-from products.queries import may_steer, out_of_reach, visible_changes
+from products.queries import catalogue_mark, may_steer, out_of_reach, visible_changes
 from products.refusals import (
+    CatalogueChanged,
     ChangeRefused,
     ConfirmationNeeded,
     KeyReused,
@@ -45,6 +46,7 @@ from users.queries import UserFilter, can, sees_everybody, visible_to
 from users.record import record
 
 __all__ = [
+    "CatalogueChanged",
     "ChangeRefused",
     "ConfirmationNeeded",
     "KeyReused",
@@ -168,12 +170,13 @@ def request_bulk_change(
     source: Source = Source.CONSOLE,
     expected: int | None = None,
     mark: int | None = None,
+    catalogue: int | None = None,
     confirmed: int | None = None,
     until_full: bool = False,
 ) -> BulkChange:
     """Make one bulk change of the selected users' products and return it: finished if it is small, else frozen and ready to run.
 
-    `expected` and `mark` are how many users, and who, the preview showed; `confirmed` is the number that the admin typed, for a
+    `expected` and `mark` are how many users, and who, the preview showed, `catalogue` its `catalogue_mark`; `confirmed` is the number that the admin typed, for a
     change above the threshold. Short of seats it is refused, or, `until_full`, whoever gets none in the order of being added is
     left out.
     The same actor and key give the same change. Raises a ChangeRefused, having applied nothing.
@@ -185,7 +188,10 @@ def request_bulk_change(
     )
 
     def intend() -> Intent:
-        return check_intent(actor=actor, products=ticked, mode=mode)
+        intent = check_intent(actor=actor, products=ticked, mode=mode)
+        if catalogue not in (None, catalogue_mark(Product.objects.all(), out_of_reach(actor))):
+            raise CatalogueChanged(_("The products changed since the preview. Look at the preview again, then apply."))
+        return intent
 
     return _requested(change, selection, asked, intend, expected=expected, mark=mark, confirmed=confirmed)
 

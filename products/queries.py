@@ -1,8 +1,10 @@
 """Questions about who holds what: the catalogue, how far a change is, and what happened to a user."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from zlib import crc32
 
 from django.db import connection
 from django.db.models import Count, QuerySet, Sum
@@ -22,6 +24,12 @@ def out_of_reach(actor: Any) -> frozenset[int]:
     if can(actor, Capability.ASSIGN_RESTRICTED):
         return frozenset()
     return frozenset(Product.objects.filter(restricted=True).values_list("id", flat=True))
+
+
+def catalogue_mark(products: Iterable[Product], locked: Iterable[int]) -> int:
+    """Return as one number what decides, beside the ticks, what a choice does: which products are retired or out of reach."""
+    retired = sorted(product.pk for product in products if product.retired_at)
+    return crc32(f"{retired} {sorted(locked)}".encode())
 
 
 def selection_draft(owner: Any, *, now: datetime) -> SelectionDraft:

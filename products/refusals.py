@@ -39,6 +39,10 @@ class RetiredProduct(ChangeRefused):
     """A retired product was asked for; it can be unticked, never newly ticked (rule B12)."""
 
 
+class CatalogueChanged(ChangeRefused):
+    """A product was retired since the preview, or offered again, or came into or out of reach: something else would happen."""
+
+
 class KeyReused(ChangeRefused):
     """The key was used for a change with other content (rule B4)."""
 

@@ -17,9 +17,9 @@ ORDER = {  # inside of an app, each room may import those before it
         smtp outbox sink actions customising people tasks admin apps
     """,
     "products": """
-        models pauses selection history sealing checkpoints verification retention targets queries reports export stretches asof
-        verify_pack evidence previews refusals previewed undoing seats catalogue batch running actions naming erasure people imports tasks
-        guides emails news mailing seals panels admin apps
+        models pauses selection history sealing checkpoints verification retention targets queries reports export stretches
+        asof verify_pack evidence previews refusals previewed undoing seats catalogue batch running actions naming erasure
+        people imports tasks guides emails news mailing seals panels admin apps
     """,
 }
 ROOMS = {app: rooms.split() for app, rooms in ORDER.items()}

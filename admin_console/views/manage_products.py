@@ -33,6 +33,7 @@ TEMPLATE = "users/manage_products.html"
 BESIDE: Mapping[type[actions.ChangeRefused], str] = {
     actions.UnknownProduct: "product",
     actions.RetiredProduct: "product",
+    actions.CatalogueChanged: "product",
     actions.NotAllowed: "product",
     actions.SeatsShort: "product",
     actions.ConfirmationNeeded: "confirmed",
@@ -120,6 +121,7 @@ def requested(actor: User, form: ChangeForm, selection: Selection, at: datetime)
             now=at,
             expected=form.asked["expected"],
             mark=form.asked["mark"],
+            catalogue=form.asked["catalogue"],
             confirmed=form.asked["confirmed"],
             until_full=form.asked_until_full,
         )

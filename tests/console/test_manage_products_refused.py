@@ -1,6 +1,7 @@
 """What the dialog Manage products refuses: nothing is changed, the input is kept, the sentence stands beside its cause."""
 
 import re
+import uuid
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from products import actions
 from products.models import BulkChange, Mode, Product
 from tests.console.change_dialog import APPLY, HTMX, OPEN, PREVIEW, box, form, member_of, opened, ticking
 from tests.console.pages import shown
-from tests.factories import give, held_by, limit, make_user, make_users
+from tests.factories import give, held_by, ids, limit, make_group, make_user, make_users
 from users.models import Role, User
 from users.queries import UserFilter
 
@@ -23,6 +24,13 @@ def refused(client: Client, posted: dict[str, Any], status: int = 422) -> Any:
     response = client.post(APPLY, posted, headers=HTMX)
     assert (response.status_code, BulkChange.objects.count()) == (status, before)
     return response
+
+
+def written(response: Any, name: str) -> str:
+    """Return what the console wrote into a hidden field of a form."""
+    found = re.search(rf'name="{name}" value="(-?\d+)"', response.content.decode())
+    assert found
+    return found[1]
 
 
 def test_too_few_seats_are_told_beside_the_products(client: Client, ada: User) -> None:
@@ -46,6 +54,40 @@ def test_a_selection_that_changed_shows_the_new_preview_and_asks_again(client: C
     assert "The selection changed since the preview: it was for 1, now 2 users are selected." in shown(response)
     assert 'name="expected" value="2"' in response.content.decode()
     assert "Granted Rescue 2 users" in shown(response)
+
+
+@pytest.mark.parametrize("otherwise", [{"retired_at": None}, {"retired_at": now()}, {"restricted": True}])
+def test_what_may_be_done_with_a_product_is_what_the_preview_showed_or_asked_again(
+    client: Client, otherwise: dict[str, Any]
+) -> None:
+    max_ = make_user("Max", role=Role.MANAGER, manages=[make_group()])
+    client.force_login(max_)
+    if "retired_at" in otherwise:
+        Product.objects.filter(code="rescue").update(retired_at=None if otherwise["retired_at"] else now())
+    holder = give(member_of(max_), "rescue", "meeting")
+    seen = written(opened(client, max_, holder), "catalogue")
+    Product.objects.filter(code="rescue").update(**otherwise)
+
+    response = refused(client, form(max_, "meeting", catalogue=seen))
+
+    assert "The products changed since the preview. Look at the preview again, then apply." in shown(response)
+    assert held_by(holder) == {"rescue", "meeting"}
+    again = written(response, "catalogue")
+    assert client.post(APPLY, form(max_, "meeting", catalogue=again), headers=HTMX).status_code == 200
+
+
+def test_nobody_is_suspended_because_the_one_ticked_product_was_retired_meanwhile(client: Client, ada: User) -> None:
+    grace = give(make_user(), "meeting")
+    page = f"/users/{grace.pk}/products/"
+    seen = written(client.get(page), "catalogue")
+    Product.objects.filter(code="rescue").update(retired_at=now())
+
+    posted = {"user": grace.pk, "mode": "REPLACE", "shown": "REPLACE", "key": uuid.uuid4(), "expected": 1}
+    response = client.post(page, {**posted, "product": ids("rescue"), "catalogue": seen})
+
+    assert response.status_code == 422
+    assert "The products changed since the preview." in shown(response)
+    assert held_by(grace) == {"meeting"}
 
 
 def test_who_came_and_who_left_is_told_by_name(client: Client, ada: User) -> None:
