@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Concat, Lower
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
 
 ERASED_AT = "@erased.invalid"  # where the address of an erased user is: nowhere
@@ -174,6 +175,10 @@ class User(AbstractBaseUser):
         super().clean()
         self.email = self.email.lower()
 
+    def _get_session_auth_hash(self, secret: str | None = None) -> str:
+        """Return what a session is worth as long as it is the same: with another password or email all of them end."""
+        return salted_hmac("users.sessions", f"{self.email} {self.password}", secret=secret, algorithm="sha256").hexdigest()
+
     # What Django admin asks: it is a reading room (products/admin.py and others refuse every write).
 
     @property
@@ -246,6 +251,7 @@ class Action(models.TextChoices):
     USER_PASSWORD_SET = "user.password_set", _("Set a new password")
     USER_ADDED = "user.added", _("Added a user")
     USER_INVITED = "user.invited", _("Invited a user")
+    USER_EDITED = "user.edited", _("Changed the name or email of a user")
     USER_IMPORTED = "user.imported", _("Imported users")
     USER_EXPORTED = "user.exported", _("Exported users")
     USER_ROLE_CHANGED = "user.role_changed", _("Changed the role of a user")

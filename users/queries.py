@@ -43,6 +43,14 @@ def grantable_roles(actor: Any) -> list[Role]:
     return [role for role in Role if CAPABILITIES[role] <= CAPABILITIES[actor.role]]
 
 
+def may_change_email(actor: Any, user: User) -> bool:
+    """Return whether the actor may give the user another email: a Member, or somebody whose role the actor may give.
+
+    Whoever reads the mailbox can choose a new password, and so gets whatever the role holds.
+    """
+    return can(actor, Capability.MANAGE_USERS) and (user.role == Role.MEMBER or user.role in grantable_roles(actor))
+
+
 def first_super_admin() -> User | None:
     """Return the Super admin who was there first and can sign in: in whose name the console acts when nobody else is named."""
     return User.objects.filter(role=Role.SUPER_ADMIN, is_active=True).order_by("id").first()

@@ -5,10 +5,14 @@ from typing import Any
 
 import pytest
 from allauth.account.auth_backends import AuthenticationBackend
-from django.contrib.auth import authenticate
+from allauth.account.forms import default_token_generator
+from allauth.account.models import EmailAddress
+from django.contrib.auth import authenticate, get_user
+from django.test import Client
 
 from tests.factories import NOW, make_group, make_user
 from users import actions
+from users.invitations import InvitationOver, invited_by, token_of
 from users.models import ERASED_AT, Action, AdminAction, LastSeen, Role, User, UserGroup
 
 pytestmark = pytest.mark.django_db
@@ -121,6 +125,101 @@ def test_only_those_who_manage_users_add_them(role: Role) -> None:
 def test_an_admin_adds_members_only(role: Role) -> None:
     with pytest.raises(actions.NotAllowed):
         actions.add_user(actor=make_user(role=Role.ADMIN), email="a@x.example", role=role, now=NOW)
+
+
+# Editing
+
+
+def edited(actor: User, user: User, **fields: str) -> User:
+    """Return the user as they are after the actor edited what is given."""
+    called = {"first_name": user.first_name, "last_name": user.last_name, "email": user.email}
+    actions.edit_user(actor=actor, user=user, **{**called, **fields})
+    return User.objects.get(pk=user.pk)
+
+
+def test_a_name_and_an_email_are_corrected_and_found_and_the_record_tells_both() -> None:
+    ada, user = make_user(role=Role.ADMIN), make_user("Jorg Muller", email="jmuler@tests.example")
+
+    user = edited(ada, user, first_name=" Jörg ", last_name="Müller  Weiß", email=" J.Mueller@Tests.example")
+
+    assert (user.name, user.email) == ("Jörg Müller Weiß", "j.mueller@tests.example")
+    assert (user.name_key, user.search_key) == ("jorg muller weiss", "jorg muller weiss\nj.mueller@tests.example")
+    row = AdminAction.objects.get(action=Action.USER_EDITED)
+    assert (row.actor, row.subject_id, row.before, row.after) == (
+        ada,
+        user.pk,
+        None,
+        {"changed": ["email", "first_name", "last_name"]},
+    )
+    assert row.words == {
+        "before": {"email": "jmuler@tests.example", "first_name": "Jorg", "last_name": "Muller"},
+        "after": {"email": "j.mueller@tests.example", "first_name": "Jörg", "last_name": "Müller Weiß"},
+    }
+
+
+def test_who_is_called_so_already_stays_as_they_are_and_nothing_is_recorded() -> None:
+    edited(make_user(role=Role.ADMIN), make_user("Grace Hopper", email="grace@tests.example"), email="GRACE@tests.example ")
+
+    assert not AdminAction.objects.exists()
+
+
+@pytest.mark.parametrize(("field", "value"), [("email", "nobody"), ("first_name", "x" * 65), ("last_name", "Ber\u202eg")])
+def test_nobody_is_edited_into_a_user_who_cannot_be(field: str, value: str) -> None:
+    user = make_user("Grace Hopper")
+    with pytest.raises(actions.InvalidUser) as refused:
+        edited(make_user(role=Role.ADMIN), user, **{field: value})
+    assert refused.value.field == field
+
+
+def test_nobody_gets_the_email_of_another_whatever_its_capitals() -> None:
+    make_user(email="grace@tests.example")
+    with pytest.raises(actions.InvalidUser, match="already") as refused:
+        edited(make_user(role=Role.ADMIN), make_user(), email="Grace@Tests.example")
+    assert refused.value.field == "email"
+
+
+@pytest.mark.parametrize("role", [Role.MEMBER, Role.MANAGER, Role.SUPPORT])
+def test_only_those_who_manage_users_edit_them(role: Role) -> None:
+    with pytest.raises(actions.NotAllowed):
+        edited(make_user(role=role), make_user(), first_name="Grace")
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("actor", [Role.ADMIN, Role.SUPER_ADMIN])
+def test_nobody_gets_at_a_role_that_they_may_not_give_by_changing_an_email(actor: Role, role: Role) -> None:
+    user = edited(make_user(role=actor), make_user(role=role), first_name="Grace")  # a name opens nothing
+    allowed = actor == Role.SUPER_ADMIN or role == Role.MEMBER
+    try:
+        user = edited(make_user(role=actor), user, email="mine@tests.example")
+    except actions.NotAllowed:
+        assert not allowed
+    assert (user.first_name, user.email == "mine@tests.example") == ("Grace", allowed)
+
+
+def test_an_email_opens_nothing_any_more_once_the_user_has_another_and_the_password_stays() -> None:
+    sue, user = make_user(role=Role.SUPER_ADMIN), make_user(email="old@tests.example", role=Role.SUPPORT)
+    user.set_password(PASSWORD)
+    user.save()
+    invited, reset, session = token_of(user, invited_at=NOW), default_token_generator.make_token(user), Client()
+    session.force_login(user)
+    assert EmailAddress.objects.filter(user=user).exists()  # allauth's own
+    assert (invited_by(invited, now=NOW), default_token_generator.check_token(user, reset)) == (user, True)
+
+    user = edited(sue, user, first_name="Grace")
+    assert get_user(session) == user
+    user = edited(sue, user, email="new@tests.example")
+
+    assert not get_user(session).is_authenticated
+    assert not default_token_generator.check_token(user, reset)
+    with pytest.raises(InvitationOver):
+        invited_by(invited, now=NOW)
+    for email, known in (("old@tests.example", None), ("new@tests.example", user)):
+        assert authenticate(email=email, password=PASSWORD) == known  # type: ignore[arg-type]
+
+
+def test_nobody_who_was_erased_is_edited() -> None:
+    with pytest.raises(actions.NotAllowed, match="erased already"):
+        edited(make_user(role=Role.SUPER_ADMIN), make_user(email=f"7{ERASED_AT}"), email="new@tests.example")
 
 
 # Roles
