@@ -16,7 +16,8 @@ from django.db import connection, transaction
 from django.db.models import Q
 from django.utils.translation import gettext as _
 
-from notifications.models import OPEN, SinkMessage, State, Suppression
+from notifications import suppression
+from notifications.models import OPEN, SinkMessage, State
 from products import evidence, history
 from products.models import ProductAccess, SelectionDraft, Source
 from products.naming import Naming, named, names_of, overwritten
@@ -62,7 +63,7 @@ def _erase(actor: User, user_id: int, now: datetime) -> None:
     fully = Naming(name for name in names if " " in name or "@" in name)
     with history.acting(actor_id=actor.pk, source=Source.CONSOLE):
         ProductAccess.objects.filter(user=user).update(products=[], erased=True)
-    _forget_emails(user, called)
+    _forget_emails(user, names, called)
     _forget_changes(called)
     _forget_sessions(user, called)
     SelectionDraft.objects.filter(owner=user).delete()
@@ -73,6 +74,7 @@ def _erase(actor: User, user_id: int, now: datetime) -> None:
     record(Action.USER_ERASED, actor=actor, subject=user.pk, after={"words": words, **versions})
     _run(fully, WORDINGS, IDENTITIES, **versions)
     _forget_person(user)
+    suppression.forget(names)
 
 
 def _run(called: Naming, *statements: str, **facts: Any) -> None:
@@ -87,13 +89,12 @@ def _found(statement: str, called: Naming, **facts: Any) -> list[int]:
         return [row[0] for row in cursor.fetchall()]
 
 
-def _forget_emails(user: User, called: Naming) -> None:
+def _forget_emails(user: User, names: list[str], called: Naming) -> None:
     """Overwrite what the outbox knows of them, and where it names them to others; what was not sent yet never is."""
     facts = {"user": user.pk, "why": "The user was erased.", "failed": State.FAILED, "open": list(OPEN)}
     _run(called, CLAIMS, THEIR_EMAILS, EMAILS_BY_THEM, OTHER_EMAILS, **facts)
-    Suppression.objects.filter(address=user.email).delete()
     naming = [message.pk for message in SinkMessage.objects.iterator(500) if called.is_in(_readable(bytes(message.raw)))]
-    SinkMessage.objects.filter(Q(recipients__contains=[user.email]) | Q(pk__in=naming)).delete()
+    SinkMessage.objects.filter(Q(recipients__overlap=names) | Q(pk__in=naming)).delete()
 
 
 # A sender notes with its claim what it sends to whom. It takes that before its emails, and so do we.

@@ -10,7 +10,7 @@ from urllib.parse import quote, quote_plus
 
 from django.db import connection
 
-from users.models import User
+from users.models import Action, AdminAction, User, full_name
 
 ERASED = "[erased]"  # stands where a name or an address stood
 LEAST = 3  # letters of a name that is looked for by itself
@@ -25,15 +25,16 @@ WAYS: Sequence[Callable[[str], str]] = (
 
 
 def names_of(user: User) -> list[str]:
-    """Return by what the user is called, the longest first: their address, their names together, in both orders, and the last."""
-    first, last = user.first_name, user.last_name
-    called = {
-        user.email,
-        f"{first} {last}".strip(),
-        f"{last} {first}".strip(),
-        f"{last}, {first}" if first and last else "",
-        last,
-    }
+    """Return by what the user is called, the longest first: their address, their names together, in both orders, and the last.
+
+    And by what they were called before that was edited; but no address that is another user's by now.
+    """
+    edits = AdminAction.objects.filter(action=Action.USER_EDITED, subject_id=user.pk, words__isnull=False)
+    earlier = [each for row in edits.values_list("words__before", "words__after") for each in row]
+    called = {user.email, *(each["email"] for each in earlier)}
+    called -= set(User.objects.filter(email__in=called).exclude(pk=user.pk).values_list("email", flat=True))
+    for first, last in [(user.first_name, user.last_name), *((each["first_name"], each["last_name"]) for each in earlier)]:
+        called |= {full_name(first, last), full_name(last, first), f"{last}, {first}" if first and last else "", last}
     with connection.cursor() as cursor:
         cursor.execute("SELECT users_fold(name) FROM unnest(%s::text[]) AS name", [list(called)])
         called |= {row[0] for row in cursor.fetchall()}

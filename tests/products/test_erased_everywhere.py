@@ -39,7 +39,7 @@ from products.selection import Selection
 from products.verification import verify
 from tests.factories import NOW, change, give, make_user
 from users import actions as users
-from users.models import Action, Role, User
+from users.models import Action, AdminAction, Role, User
 from users.queries import UserFilter
 from users.record import record
 
@@ -213,6 +213,30 @@ def test_nothing_in_any_column_of_any_table_tells_who_they_were(ada: User, zoe: 
     assert {column: text for column, text in said().items() if TELLING.search(text)} == {}
     seal()
     assert verify(keys=[checkpoints.public_key()]).damage == []
+
+
+def test_nothing_tells_either_what_they_were_called_before_that_was_corrected(ada: User, zoe: User) -> None:
+    users.edit_user(actor=ada, user=zoe, first_name="Xanthe", last_name="Quill", email="xanthe.quill@tests.example")
+    User.objects.filter(pk=zoe.pk).update(last_name="Vexley", email="vexley@tests.example")  # as an import may
+    assert EMAIL in said()["notifications_suppression.address"]
+    Client().post("/accounts/login/", {"login": EMAIL, "password": "wrong"})  # of nobody any more
+
+    erase_user(actor=ada, user=zoe, now=NOW)
+
+    telling = re.compile(rf"{TELLING.pattern}|quill|vexley")
+    assert {column: text for column, text in said().items() if telling.search(text)} == {}
+
+
+def test_who_has_the_address_of_somebody_erased_by_now_keeps_it(ada: User) -> None:
+    zoe = make_user("Zoe Quill", email="desk@tests.example")
+    users.edit_user(actor=ada, user=zoe, first_name="Zoe", last_name="Quill", email="quill@tests.example")
+    users.add_user(actor=ada, email="desk@tests.example", now=NOW)
+    Suppression.objects.create(address="desk@tests.example", reason="full", source="REFUSED", failed_at=NOW)
+
+    erase_user(actor=ada, user=zoe, now=NOW)
+
+    assert Suppression.objects.get().address == "desk@tests.example"
+    assert AdminAction.objects.get(action=Action.USER_ADDED).words["email"] == "desk@tests.example"
 
 
 @pytest.mark.parametrize(
