@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
+from django.forms.models import model_to_dict
 from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy as _
 
@@ -12,18 +13,23 @@ from admin_console.group_forms import GroupsField, ManagedGroupsField
 from products.queries import catalogue, out_of_reach
 from users.models import Role, User
 from users.moments import zones
-from users.queries import grantable_roles
+from users.queries import grantable_roles, may_change_email
 
 LANGUAGES = [("", _("As the organisation’s")), *settings.LANGUAGES]
 time_zones = lazy(lambda: [("", _("As the console’s")), *((zone, zone) for zone in zones())], list)
 
 
-class AddUserForm(Refusable):
-    """A user to add."""
+class NamedForm(Refusable):
+    """What somebody is called, and where they are written to."""
 
     first_name = forms.CharField(label=_("First name"), required=False, max_length=64)
     last_name = forms.CharField(label=_("Last name"), required=False, max_length=64)
     email = forms.CharField(label=_("Email"), max_length=254, widget=forms.EmailInput)
+
+
+class AddUserForm(NamedForm):
+    """A user to add."""
+
     role = forms.ChoiceField(label=_("Role"))
     manages = ManagedGroupsField()
     language = forms.ChoiceField(label=_("Language"), required=False, choices=LANGUAGES)
@@ -53,6 +59,19 @@ class AddUserForm(Refusable):
     @property
     def product_ids(self) -> list[int]:
         return [int(number) for number in self.cleaned_data["products"]]
+
+
+class EditUserForm(NamedForm):
+    """Another name or email for a user; an email that is not the actor's to change is shown only."""
+
+    def __init__(self, data: Any = None, *, actor: User, user: User) -> None:
+        super().__init__(data, initial=model_to_dict(user, ["first_name", "last_name", "email"]))
+        email = self.fields["email"]
+        if may_change_email(actor, user):
+            email.help_text = _("Another email signs the user out, and ends links to a password. The password stays as it is.")
+        else:
+            email.widget.attrs["readonly"] = True
+            email.help_text = _("You may not give the role of this user, so their email is not yours to change either.")
 
 
 class PreferencesForm(forms.Form):

@@ -58,6 +58,7 @@ urlpatterns = [
     path("users/products/names.csv", affected_users.export_affected_users, name="export_affected_users"),
     # One user
     path("users/<int:user_id>/", user.user, name="user"),
+    path("users/<int:user_id>/edit/", people.edit_user, name="edit_user"),
     path("users/<int:user_id>/products/", user.user_products, name="user_products"),
     path("users/<int:user_id>/erase/", erasing.erase, name="erase_user"),
     path("users/<int:user_id>/invite/", people.invite_user, name="invite_user"),

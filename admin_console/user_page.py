@@ -70,8 +70,8 @@ class UserPage:
         return [path for group, path in self._visible_groups if group in managed]
 
     @property
-    def may_put_in_groups(self) -> bool:
-        """Whether the actor may put the user in other groups."""
+    def may_manage(self) -> bool:
+        """Whether the actor may edit who the user is, and put them in other groups."""
         return can(self.actor, Capability.MANAGE_USERS) and not self.person.is_erased
 
     @cached_property

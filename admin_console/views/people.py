@@ -1,8 +1,9 @@
-"""Adding a user, inviting them once more, and giving them another role, or other groups to be in or to manage."""
+"""Adding a user, correcting their name and email, inviting them once more, and giving them another role, or other groups."""
 
 from django.contrib import messages
+from django.contrib.auth import update_session_auth_hash
 from django.core.exceptions import PermissionDenied
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils.timezone import now
 from django.utils.translation import gettext as _
@@ -10,12 +11,13 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from admin_console.access import Request, may_sign_in, requires
 from admin_console.group_forms import UserGroupsForm
-from admin_console.person_forms import AddUserForm, RoleForm
+from admin_console.person_forms import AddUserForm, EditUserForm, RoleForm
 from admin_console.views.changes import see_other
 from notifications.people import change_role, invite
 from notifications.tasks import ring
 from products.people import add_person
 from products.refusals import ChangeRefused
+from users import actions
 from users.actions import GroupGone, InvalidUser, LastSuperAdmin, NotAllowed, put_in_groups
 from users.models import Capability
 from users.queries import grantable_roles, visible_to
@@ -40,6 +42,27 @@ def add_user(request: Request) -> HttpResponse:
             messages.success(request, said % {"name": user.name})
             return see_other("user", user.pk)
     return render(request, "users/add_user.html", {"form": form}, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "POST"])
+@requires(Capability.MANAGE_USERS)
+def edit_user(request: Request, user_id: int) -> HttpResponse:
+    """Correct a user's name and email; whoever corrects their own stays signed in."""
+    user = get_object_or_404(visible_to(request.user), pk=user_id)
+    if user.is_erased:
+        raise Http404
+    form = EditUserForm(request.POST if request.method == "POST" else None, actor=request.user, user=user)
+    if request.method == "POST" and form.is_valid():
+        try:
+            edited = actions.edit_user(actor=request.user, user=user, **form.cleaned_data)
+        except (InvalidUser, NotAllowed) as error:
+            form.fail(getattr(error, "field", "email"), str(error))
+        else:
+            if user == request.user:
+                update_session_auth_hash(request, edited)
+            messages.success(request, _("Name and email are saved."))
+            return see_other("user", user.pk)
+    return render(request, "users/edit_user.html", {"form": form, "person": user}, status=422 if form.errors else 200)
 
 
 @require_POST

@@ -154,6 +154,97 @@ class TestAddUser:
         assert client.post("/users/add/", filled()).status_code == 403
 
 
+class TestEditUser:
+    NEWS = {"first_name": "Jörg", "last_name": "Müller", "email": "joerg@people.example"}
+
+    def test_a_name_and_an_email_are_corrected_where_the_users_page_leads(self, client: Client, ada: User) -> None:
+        user = make_user("Jorg Muller", email="jorg@people.example")
+        assert f'href="/users/{user.pk}/edit/"' in client.get(f"/users/{user.pk}/").text
+        form = client.get(f"/users/{user.pk}/edit/").text
+        assert 'value="Muller"' in form
+        assert 'value="jorg@people.example"' in form
+
+        response = client.post(f"/users/{user.pk}/edit/", self.NEWS, follow=True)
+
+        assert response.redirect_chain == [(f"/users/{user.pk}/", 303)]
+        assert "Name and email are saved." in response.text
+        assert "Jörg Müller" in response.text
+        assert User.objects.get(pk=user.pk).email == "joerg@people.example"
+        assert AdminAction.objects.get(action=Action.USER_EDITED).actor == ada
+
+    @pytest.mark.usefixtures("ada")
+    @pytest.mark.parametrize(
+        ("fields", "said"),
+        [
+            ({"email": "nobody"}, "is not an email"),
+            ({"email": ""}, "This field is required."),
+            ({"email": "Grace@people.EXAMPLE"}, "There is a user with this email already."),
+        ],
+    )
+    def test_refused_the_form_keeps_what_was_filled_in(self, client: Client, fields: dict[str, str], said: str) -> None:
+        make_user(email="grace@people.example")
+        user = make_user("Jorg Muller")
+
+        response = client.post(f"/users/{user.pk}/edit/", self.NEWS | fields)
+
+        assert response.status_code == 422
+        assert said in response.text.partition('id="id_email_error"')[2]
+        assert 'value="Müller"' in response.text
+        assert User.objects.get(pk=user.pk).name == "Jorg Muller"
+
+    @pytest.mark.usefixtures("ada")
+    def test_an_admin_corrects_the_name_of_a_super_admin_but_not_the_email(self, client: Client) -> None:
+        sue = make_user("Sue Super", email="sue@people.example", role=Role.SUPER_ADMIN)
+        assert re.search(r'name="email"[^>]* readonly', client.get(f"/users/{sue.pk}/edit/").text)
+
+        refused = client.post(f"/users/{sue.pk}/edit/", self.NEWS)
+        client.post(f"/users/{sue.pk}/edit/", self.NEWS | {"email": sue.email})
+
+        assert refused.status_code == 422
+        assert "You may not give the role of this user" in refused.text.partition('id="id_email_error"')[2]
+        assert User.objects.filter(pk=sue.pk, last_name="Müller", email="sue@people.example").exists()
+
+    def test_whoever_corrects_their_own_email_stays_signed_in_and_is_signed_out_elsewhere(self, client: Client) -> None:
+        sue, elsewhere = make_user("Sue Super", role=Role.SUPER_ADMIN), Client()
+        client.force_login(sue)
+        elsewhere.force_login(sue)
+
+        client.post(f"/users/{sue.pk}/edit/", self.NEWS)
+
+        assert client.get(f"/users/{sue.pk}/").status_code == 200
+        assert elsewhere.get(f"/users/{sue.pk}/")["Location"].startswith("/accounts/login/")
+
+    @pytest.mark.usefixtures("ada")
+    def test_what_waits_goes_to_the_new_address(self, client: Client, smtp_script: ScriptedServer) -> None:
+        grace = give(make_user("Grace Hopper", email="wrong@people.example", password="!never"), "rescue")
+        client.post(f"/users/{grace.pk}/invite/")
+        client.post(f"/users/{grace.pk}/edit/", filled())
+
+        deliver()
+
+        assert smtp_script.messages[-1].message["To"] == "grace@people.example"
+        assert "Welcome, Grace Hopper." in Client().get(link_in(smtp_script)).text  # made when it is sent, so it is not over
+
+    @pytest.mark.parametrize("role", [Role.MANAGER, Role.SUPPORT])
+    def test_who_does_not_manage_users_edits_nobody(self, client: Client, role: Role) -> None:
+        sales = make_group()
+        user = make_user(groups=[sales])
+        client.force_login(make_user(role=role, manages=[sales]))
+
+        assert "/edit/" not in client.get(f"/users/{user.pk}/").text
+        assert client.get(f"/users/{user.pk}/edit/").status_code == 403
+        assert client.post(f"/users/{user.pk}/edit/", self.NEWS).status_code == 403
+
+    @pytest.mark.usefixtures("ada")
+    def test_nobody_who_is_not_there_or_was_erased_is_edited(self, client: Client) -> None:
+        erased = make_user(email="7@erased.invalid")
+
+        assert "/edit/" not in client.get(f"/users/{erased.pk}/").text
+        for number in (erased.pk, erased.pk + 1000):
+            assert client.get(f"/users/{number}/edit/").status_code == 404
+            assert client.post(f"/users/{number}/edit/", self.NEWS).status_code == 404
+
+
 class TestInvitation:
     def test_its_link_lets_one_choose_a_password_and_leads_to_ones_own_page(
         self, client: Client, smtp_script: ScriptedServer

@@ -28,6 +28,7 @@ PAGES = {
     "manage_products": ["/users/products/?user={person}"],
     "affected_users": ["/users/products/names/?user={person}&mode=REPLACE&number=changed"],
     "user": ["/users/{person}/"],
+    "edit_user": ["/users/{person}/edit/"],
     "user_products": ["/users/{person}/products/"],
     "erase_user": ["/users/{person}/erase/"],
     "user_role": ["/users/{person}/role/"],
