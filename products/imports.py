@@ -53,6 +53,7 @@ def check(people: PeopleImport, *, already_held: bool) -> None:
                 for names in sets
             ],
         )
+        cursor.execute("ANALYZE people_products")  # no key tells that each set is there once: one may be longer than a key can be
     people.refuse(UNKNOWN, [_("There is no product “%(product)s”.") % {"product": "{name}"}])
     unreachable = out_of_reach(people.actor)
     for product in products:
@@ -133,7 +134,7 @@ def apply_already_held(people: PeopleImport) -> int:
 
 TABLE = """
 DROP TABLE IF EXISTS pg_temp.people_products;
-CREATE TEMPORARY TABLE people_products (names text[] PRIMARY KEY, wanted int[] NOT NULL, unknown text NOT NULL) ON COMMIT DROP
+CREATE TEMPORARY TABLE people_products (names text[] NOT NULL, wanted int[] NOT NULL, unknown text NOT NULL) ON COMMIT DROP
 """
 UNKNOWN = """
 SELECT l.line, l.last_line, 'products', replace(%s, '{name}', p.unknown)

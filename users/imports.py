@@ -3,7 +3,8 @@
 `people_line` has one row per person: `line`, `last_line`, `email`, a column per column of the sheet (null: nothing is said),
 `groups` and `products` as sorted arrays of lower-case names, `user_id` (null: a new user), `differs` and `is_new`.
 `people_refusal` says which lines are refused and why; refused lines leave `people_line`. `people_group` tells which group a name
-is, `people_group_set` which groups a set of names are. All live until the end of the transaction.
+is, `people_group_set` which groups a set of names are: each set once, without a key, for one may be longer than an index takes.
+All live until the end of the transaction.
 
 Lock order, as in `actions`: groups, users, memberships. `read` sees to it that no group is deleted before the import ends.
 """
@@ -324,7 +325,7 @@ CREATE TEMPORARY TABLE people_refusal (
     id int GENERATED ALWAYS AS IDENTITY, line int NOT NULL, last_line int NOT NULL, field text NOT NULL, reason text NOT NULL
 ) ON COMMIT DROP;
 CREATE TEMPORARY TABLE people_group (name text COLLATE "C" PRIMARY KEY, group_id int NOT NULL) ON COMMIT DROP;
-CREATE TEMPORARY TABLE people_group_set (names text[] PRIMARY KEY, group_ids int[] NOT NULL) ON COMMIT DROP
+CREATE TEMPORARY TABLE people_group_set (names text[] NOT NULL, group_ids int[] NOT NULL) ON COMMIT DROP
 """
 # Against their deletion, not against new members: the lock that a membership takes of its group.
 KEEP_GROUPS = "SELECT FROM users_usergroup ORDER BY id FOR KEY SHARE"

@@ -1,5 +1,7 @@
 """manage.py import_users: bring your own people, all or nothing, once or twice."""
 
+import random
+import string
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -140,6 +142,21 @@ def test_a_bad_line_stops_everything_and_is_reported(people: Any, header: str, l
     assert reason in complained
     assert "1 added, 0 changed, 0 unchanged, 1 refused" in said
     assert everything() == before
+
+
+def letters(number: int, which: int = 0) -> str:
+    return "".join(random.Random(which).choices(string.ascii_letters, k=number))
+
+
+def test_a_cell_is_refused_however_long_it_is(people: Any) -> None:
+    _said, complained, code = people("email,products", f"a@x.example,{letters(10_000)}")
+    assert (code, complained.startswith("line 2: products: There is no product “")) == (1, True)
+
+
+def test_somebody_is_put_in_groups_however_many_they_are(people: Any) -> None:
+    names = [letters(100, which) for which in range(60)]
+    assert people("email,groups", f"a@x.example,{';'.join(names)}")[1:] == ("", 0)
+    assert {group.name for group in User.objects.get(email="a@x.example").groups.all()} == set(names)
 
 
 def test_every_bad_field_of_every_bad_line_is_reported(people: Any) -> None:
