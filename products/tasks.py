@@ -6,11 +6,10 @@ from typing import Any
 
 from celery import shared_task
 from django.conf import settings
-from django.db import connection
 from django.utils import timezone
 
 from notifications.tasks import deliver
-from products import actions, checkpoints, evidence, queries, sealing, seats, stretches
+from products import actions, checkpoints, evidence, history, queries, sealing, seats, stretches
 from products.models import BulkChange
 
 TURN = 1.0  # seconds of one task; then others have theirs
@@ -39,8 +38,7 @@ def sweep(**_: Any) -> None:
         make_pack.delay(pack_id=pack_id)
     evidence.expire(now=timezone.now())
     seats.warn_of_low_seats(now=timezone.now())
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT products_make_history_partitions(12)")
+    history.make_partitions()
 
 
 @shared_task

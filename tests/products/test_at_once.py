@@ -12,7 +12,7 @@ import pytest
 from django.db import OperationalError, connection, transaction
 
 from notifications.models import Notification
-from products import actions, history, running
+from products import actions, history, running, tasks
 from products.batch import LostClaim
 from products.catalogue import add_product
 from products.models import AccessChange, BulkChange, Mode, Product, ProductAccess, Seat, Source
@@ -241,3 +241,31 @@ def test_of_two_who_add_one_product_at_once_one_is_told(committed_db):
 
     assert sorted(type(each).__name__ for each in outcomes) == ["InvalidProduct", "Product"]
     assert Product.objects.filter(name="Notes").count() == 1
+
+
+def test_who_reads_the_history_for_hours_holds_nobody_up_at_the_turn_of_a_month(committed_db):
+    admin, grace, swept = make_user(role=Role.ADMIN), make_user(), threading.Event()
+    with psycopg.connect(committed_db.owner) as owner, connection.cursor() as cursor:
+        cursor.execute("SELECT 'products_accesschange_' || to_char(now() AT TIME ZONE 'UTC' + interval '1 year', 'YYYY_MM')")
+        (newest,) = cursor.fetchone()
+        owner.execute(f"DROP TABLE {newest}")
+        cursor.execute("SET lock_timeout = '2s'")
+
+    def sweep() -> None:
+        tasks.sweep()
+        swept.set()
+
+    sweeping = threading.Thread(target=at_once, args=[sweep])
+    with psycopg.connect(committed_db.console) as reader:
+        reader.execute("SELECT 1 FROM products_accesschange")
+        sweeping.start()
+        assert swept.wait(2)
+        change(admin, [grace], "rescue")
+        assert reader.execute("SELECT to_regclass(%s)", [newest]).fetchone() == (None,)
+    sweeping.join(10)
+
+    assert held_by(grace) == {"rescue"}
+    tasks.sweep()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass(%s)::text, current_setting('lock_timeout')", [newest])
+        assert cursor.fetchone() == (newest, "2s")
