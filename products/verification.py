@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 from django.db import connection
@@ -22,6 +23,7 @@ from users.models import AdminAction
 
 AT_A_TIME = 100  # blocks
 NAMED = 10_000  # rows of one block, at the most
+STRETCHES = 20  # of checkpoints that tell of other blocks of a chain; those after them are told as one
 
 
 class Kind(TextChoices):
@@ -40,12 +42,17 @@ class Kind(TextChoices):
 
 @dataclass(frozen=True)
 class Damage:
-    """Something that is not as it was sealed: in which chain, block (None: before all of them) and rows."""
+    """Something that is not as it was sealed: in which chain, block (None: before all of them) and rows.
+
+    If checkpoints tell of it: up to which block, and from when until when those were signed.
+    """
 
     chain: Chain | None
     block: int | None
     kind: Kind
     rows: tuple[int, ...] = ()
+    last: int | None = None
+    signed: tuple[datetime, datetime] | None = None
 
 
 @dataclass
@@ -212,23 +219,46 @@ def _words() -> Iterator[Damage]:
 
 
 def _signed(checkpoints: list[Signed | None], keys: set[str], finding: Finding) -> Iterator[Damage]:
-    """Yield what the checkpoints tell of that is not so. Of each chain the first such block says it all."""
-    told: dict[Chain, dict[int, set[str]]] = {}
+    """Yield what the checkpoints tell of that is not so: each stretch of them, as they were signed one after another.
+
+    A restored database has other blocks than the checkpoints between the dump and the restore tell of. That is a stretch of its
+    own, and whoever forges a block after the restore makes another: of the first such block alone nobody could tell.
+    """
+    told: dict[Chain, set[tuple[datetime, int, str]]] = {}
     for checkpoint in checkpoints:
         finding.checkpoints += 1
         if checkpoint is None or checkpoint.key not in keys or not checkpoint.is_genuine:
             yield Damage(None, None, Kind.SIGNATURE)
             continue
-        for chain, block, digest in _told(checkpoint):
-            told.setdefault(chain, {}).setdefault(block, set()).add(digest)
-    for chain, blocks in told.items():
-        there = dict(HistoryBlock.objects.filter(chain=chain, n__any=list(blocks)).values_list("n", "digest"))
-        if cut_off := blocks.keys() - there.keys():
-            yield Damage(chain, min(cut_off), Kind.CUT_OFF)
-        if replaced := [block for block, digest in there.items() if blocks[block] != {bytes(digest).hex()}]:
-            yield Damage(chain, min(replaced), Kind.REPLACED)
+        at, heads = _told(checkpoint)
+        for chain, block, digest in heads:
+            told.setdefault(chain, set()).add((at, block, digest))
+    for chain, heads_of_chain in told.items():
+        yield from _stretches(chain, sorted(heads_of_chain))
 
 
-def _told(checkpoint: Signed) -> Iterator[tuple[Chain, int, str]]:
-    for chain, head in json.loads(checkpoint.payload)["chains"].items():
-        yield Chain(chain), int(head["block"]), str(head["digest"])
+def _stretches(chain: Chain, told: list[tuple[datetime, int, str]]) -> Iterator[Damage]:
+    """Yield each stretch of what was told of a chain, (when, block, digest), that is not so."""
+    blocks = list({block for _at, block, _digest in told})
+    there = dict(HistoryBlock.objects.filter(chain=chain, n__any=blocks).values_list("n", "digest"))
+
+    def wrong(head: tuple[datetime, int, str]) -> Kind | None:
+        _at, block, digest = head
+        if block not in there:
+            return Kind.CUT_OFF
+        return None if bytes(there[block]).hex() == digest else Kind.REPLACED
+
+    stretches = [(kind, list(heads)) for kind, heads in groupby(told, wrong)]
+    for kind in (Kind.CUT_OFF, Kind.REPLACED):
+        found = [heads for wrong_kind, heads in stretches if wrong_kind == kind]
+        rest = [head for heads in found[STRETCHES:] for head in heads]
+        for heads in filter(None, [*found[:STRETCHES], rest]):
+            numbers = [block for _at, block, _digest in heads]
+            yield Damage(chain, min(numbers), kind, last=max(numbers), signed=(heads[0][0], heads[-1][0]))
+
+
+def _told(checkpoint: Signed) -> tuple[datetime, list[tuple[Chain, int, str]]]:
+    """Return when a checkpoint was signed, and of each chain the last block then and its digest."""
+    told = json.loads(checkpoint.payload)
+    heads = [(Chain(chain), int(head["block"]), str(head["digest"])) for chain, head in told["chains"].items()]
+    return datetime.fromisoformat(told["at"]), heads

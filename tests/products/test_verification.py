@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from psycopg.types.json import Jsonb
 
-from products import checkpoints
+from products import checkpoints, verification
 from products.models import AccessChange, Checkpoint
 from products.sealing import seal
 from products.verification import verify
@@ -40,10 +40,21 @@ class Tampering:
                 seal()
         record(Action.USER_SIGNED_IN, actor=None, words={"email": "grace@tests.example"})
         seal()
-        made = checkpoints.make(now=timezone.now())
+        self.file = settings.HISTORY_CHECKPOINTS
+        self.signed = self.sign()
+
+    def sign(self, later: timedelta = timedelta(0)) -> str:
+        """Sign and publish a checkpoint, and return when, as the command tells it."""
+        made = checkpoints.make(now=timezone.now() + later)
         assert made
         checkpoints.publish(made)
-        self.file = settings.HISTORY_CHECKPOINTS
+        return f"{made.at:%Y-%m-%d %H:%M:%S} UTC"
+
+    def give(self, *codes: int) -> None:
+        """Write and seal another block of the history."""
+        with psycopg.connect(self.database.console, autocommit=True) as console:
+            console.execute(GIVE, [list(codes), list(codes)])
+        seal()
 
     def sql(self, *statements: str, **params: object) -> None:
         """Do what only a superuser who switches triggers off can do, to the history or the record of admins."""
@@ -165,7 +176,7 @@ CUT_OFF = [
 def test_a_tail_cut_off_is_found_by_the_checkpoint_outside_of_the_database(tampering, capsys):
     tampering.sql(*CUT_OFF)
 
-    told = "Entitlement history, block 4: a signed checkpoint tells of it, and it is not there"
+    told = f"Entitlement history, block 4: a signed checkpoint tells of it, and it is not there (signed {tampering.signed})"
     assert tampering.verified(capsys, "--checkpoint", str(tampering.file)) == [told]
     assert tampering.verified(capsys) == [told]
     tampering.file.unlink()
@@ -180,7 +191,91 @@ def test_a_chain_forged_anew_is_found_by_the_checkpoint(tampering, capsys):
             seal()
 
     told = "Entitlement history, block 4: a signed checkpoint tells of another block in its place"
-    assert tampering.verified(capsys) == [told]
+    assert tampering.verified(capsys) == [f"{told} (signed {tampering.signed})"]
+
+
+def a_restore(tampering: Tampering) -> tuple[str, str]:
+    """Write and sign blocks 5 to 7, bring back what was there before them, write and sign blocks 5 to 8 anew.
+
+    Return what verifying then tells of that, and when the last two were signed.
+    """
+    tampering.give(7)
+    first = tampering.sign(timedelta(minutes=1))
+    tampering.give(6)
+    tampering.give(7)
+    last = tampering.sign(timedelta(minutes=2))
+    tampering.sql(
+        "DELETE FROM products_accesschange WHERE id > 12",
+        "DELETE FROM products_historyblock WHERE chain = 'HISTORY' AND n > 4",
+        "DELETE FROM products_checkpoint WHERE id > 1",
+        "SELECT setval('products_accesschange_id_seq', 12)",
+        "UPDATE products_sealingmark SET xid = '3'",
+        "UPDATE products_productaccess SET products = '{}'",
+    )
+    tampering.give(6)
+    tampering.sign(timedelta(minutes=5))
+    tampering.give(7)
+    tampering.give(6)
+    signed = tampering.sign(timedelta(minutes=7))
+    tampering.give()
+    signed += f" – {tampering.sign(timedelta(minutes=8))}"
+    told = f"Entitlement history, blocks 5–7: a signed checkpoint tells of another block in its place (signed {first} – {last})"
+    return told, signed
+
+
+# The last two blocks, made to fit each other and nothing before them.
+FORGED_BLOCKS = [
+    "UPDATE products_historyblock SET previous = sha256(digest) WHERE chain = 'HISTORY' AND n = 7",
+    "UPDATE products_historyblock b SET digest = products_block_digest(b) WHERE chain = 'HISTORY' AND n = 7",
+    "UPDATE products_historyblock SET previous = (SELECT digest FROM products_historyblock WHERE chain = 'HISTORY' AND n = 7) "
+    "WHERE chain = 'HISTORY' AND n = 8",
+    "UPDATE products_historyblock b SET digest = products_block_digest(b) WHERE chain = 'HISTORY' AND n = 8",
+]
+
+
+def test_what_is_forged_after_a_restore_is_told_beside_what_the_restore_took_back(tampering, capsys):
+    of_the_restore, signed = a_restore(tampering)
+    assert tampering.verified(capsys) == [of_the_restore]
+
+    tampering.sql(*FORGED_BLOCKS)
+    assert tampering.verified(capsys) == [
+        "Entitlement history, block 7: a block before it is missing or was changed",
+        of_the_restore,
+        f"Entitlement history, blocks 7–8: a signed checkpoint tells of another block in its place (signed {signed})",
+    ]
+
+
+def test_after_a_restore_the_file_is_put_aside_and_a_new_one_finds_what_is_forged_from_then_on(tampering, capsys):
+    of_the_restore, _signed = a_restore(tampering)
+    aside = tampering.file.rename(tampering.file.with_name("checkpoints-until-2026-11-22.jsonl"))
+    assert tampering.verified(capsys) == []
+    tampering.give(7)
+    signed = tampering.sign(timedelta(minutes=9))
+
+    assert tampering.verified(capsys) == []
+    assert tampering.verified(capsys, "--checkpoint", str(aside)) == [of_the_restore]
+    tampering.sql(
+        "DELETE FROM products_accesschange WHERE id > 27",
+        "DELETE FROM products_historyblock WHERE chain = 'HISTORY' AND n = 9",
+        "DELETE FROM products_checkpoint",
+    )
+    assert tampering.verified(capsys) == [
+        f"Entitlement history, block 9: a signed checkpoint tells of it, and it is not there (signed {signed})"
+    ]
+
+
+def test_of_ever_so_many_stretches_of_checkpoints_that_tell_of_other_blocks_the_last_are_told_as_one(tampering, monkeypatch):
+    monkeypatch.setattr(verification, "STRETCHES", 2)
+    now, (own,) = timezone.now(), checkpoints.read(tampering.file)
+    head = {"digest": json.loads(own.payload)["chains"]["HISTORY"]["digest"]}
+
+    def signed(minute: int, block: int) -> checkpoints.Signed:
+        told = {"at": (now + timedelta(minutes=minute)).isoformat(), "chains": {"HISTORY": {"block": block, **head}}}
+        text = json.dumps(told)
+        return checkpoints.Signed(text, checkpoints.sign(text), checkpoints.public_key())
+
+    found = verify(keys=[checkpoints.public_key()], checkpoints=[signed(n, 50 + n if n % 2 else 4) for n in range(9)]).damage
+    assert [(each.block, each.last) for each in found] == [(51, 51), (53, 53), (55, 57)]
 
 
 def test_a_checkpoint_of_another_key_counts_for_nothing(tampering, settings, capsys):

@@ -62,12 +62,16 @@ class Command(BaseCommand):
 
 
 def sentence(damage: Damage) -> str:
-    """Return a damage in words: chain, block, rows, kind."""
+    """Return a damage in words: chain, block, rows, kind, and when the checkpoints were signed that tell of it."""
     if damage.chain is None:
         return f"DAMAGE: {damage.kind.label}"
     where = f"block {damage.block}" if damage.block else "before the first block"
+    if damage.last not in (None, damage.block):
+        where = f"blocks {damage.block}–{damage.last}"
     rows = f", rows {ranges(damage.rows)}" if damage.rows else ""
-    return f"DAMAGE: {damage.chain.label}, {where}{rows}: {damage.kind.label}"
+    times = [f"{at:%Y-%m-%d %H:%M:%S %Z}" for at in damage.signed or ()]
+    signed = f" (signed {' – '.join(dict.fromkeys(times))})" if times else ""
+    return f"DAMAGE: {damage.chain.label}, {where}{rows}: {damage.kind.label}{signed}"
 
 
 def ranges(rows: tuple[int, ...]) -> str:
