@@ -77,7 +77,7 @@ def low_on_seats() -> set[int]:
         return {product for (product,) in cursor}
 
 
-IS_LOW = "(s.seats - s.used - s.reserved) * 100 <= s.seats * %(percent)s"
+IS_LOW = "(s.seats - s.used - s.reserved) * 100::bigint <= s.seats * %(percent)s::bigint"
 LOW_NO_MORE = f"""
 UPDATE products_seatwarning w SET over_at = %(now)s FROM products_seat s
 WHERE s.product_id = w.product_id AND w.over_at IS NULL AND (s.seats IS NULL OR NOT {IS_LOW})

@@ -11,7 +11,7 @@ from django.utils.timezone import now
 from products.models import BulkChange, Product, Seat, SeatReservation
 from products.seats import warn_of_low_seats
 from tests.console.pages import shown
-from tests.factories import change, give, give_all, limit, make_group, make_user, make_users, product
+from tests.factories import change, give, give_all, limit, make_group, make_user, make_users, product, run
 from users.models import Action, AdminAction, Role, User
 
 pytestmark = pytest.mark.django_db
@@ -94,6 +94,22 @@ def test_the_number_of_seats_is_set(client: Client, ada: User) -> None:
         assert (response.status_code, response["Location"]) == (303, f"/products/{product('rescue').pk}/")
         assert product("rescue").seat.seats == seats
     assert "The number of seats of Rescue was set." in shown(client.get("/products/"))
+
+
+@pytest.mark.parametrize("seats", [99_999_999, 2_147_483_647])
+def test_there_may_be_as_many_seats_as_a_number_can_say(client: Client, ada: User, settings: Any, seats: int) -> None:
+    give(make_user(), "rescue")
+
+    assert set_seats(client, "rescue", str(seats)).status_code == 303
+    pages = [client.get(page).content.decode() for page in ("/products/", f"/products/{product('rescue').pk}/")]
+    assert all(f"{seats:,}" in page for page in pages)
+    assert warn_of_low_seats(now=now()) == 0
+    settings.SEATS_LOW_PERCENT = 100
+    assert warn_of_low_seats(now=now()) == 1
+
+    settings.BULK_AT_ONCE, settings.BULK_BATCH_SIZE = 2, 3
+    made = run(change(ada, make_users(4), "rescue"))
+    assert (made.state, Seat.objects.get(product__code="rescue").free) == ("FINISHED", seats - 5)
 
 
 def test_fewer_seats_than_are_taken_are_refused_with_the_numbers(client: Client, ada: User) -> None:
