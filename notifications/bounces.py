@@ -37,12 +37,15 @@ def read(report: bytes) -> list[Bounce]:
 
 
 def returned(message_id: str, address: str) -> Notification | None:
-    """Return the email with this Message-ID as far as it was sent to this address, also when it came back since, or None."""
+    """Return the email with this Message-ID as far as it was sent to this address, also when it came back since, or None.
+
+    Its row is locked: who is erased at this moment is either still to be erased or not found any more.
+    """
     if (parts := parts_of(message_id)) is None:
         return None
     # Found by who is owed what, then compared: the Message-ID itself has no index.
     owed = Notification.objects.filter(user=parts.user, kind=parts.kind, about=parts.about)
-    letter = owed.filter(state__in=(*RETURNABLE, State.FAILED), told_by=None).first()
+    letter = owed.filter(state__in=(*RETURNABLE, State.FAILED), told_by=None).select_for_update().first()
     if letter is None or not has_seal_of(letter, parts) or letter.to_address.lower() != address.strip().lower():
         return None
     return letter

@@ -1,10 +1,11 @@
 """Addresses that failed for good: after two hard failures nobody writes to one any more, until an admin releases it."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime
 
 from django.db import connection
+from django.utils.encoding import punycode
 
 from notifications.emails import ACCOUNT
 from notifications.models import Owed, Suppression
@@ -23,8 +24,9 @@ def is_hard(words: str) -> bool:
 
 
 def normalised(address: str) -> str:
-    """Return the address as suppressions know it."""
-    return address.strip().lower()
+    """Return the address as suppressions know it: in small letters, its domain as mail servers are told it."""
+    address = address.strip().lower()
+    return address if address.isascii() else _with_domain(address, punycode)
 
 
 def known(addresses: Collection[str]) -> dict[str, Suppression]:
@@ -37,17 +39,32 @@ def known(addresses: Collection[str]) -> dict[str, Suppression]:
 
 
 def note_failure(address: str, *, reason: str, source: str, now: datetime, for_good: bool = False) -> None:
-    """Remember a hard failure of an address; the second one suppresses it, or the first one `for_good`."""
+    """Remember a hard failure of an address; the second one suppresses it, or the first one `for_good`.
+
+    Of an address that no user has nothing is kept: of who was erased, or of whom other software writes to.
+    """
+    address = normalised(address)
+    emails = [address, _with_domain(address, lambda domain: domain.encode().decode("idna"))]  # as users may have it
+    enough = 1 if for_good else ENOUGH
     with connection.cursor() as cursor:
         cursor.execute(
             _NOTE,
-            {"address": normalised(address), "reason": reason, "source": source, "now": now, "enough": 1 if for_good else ENOUGH},
+            {"address": address, "emails": emails, "reason": reason, "source": source, "now": now, "enough": enough},
         )
 
 
 def forgive(addresses: Collection[str]) -> None:
-    """Forget the earlier failure of addresses that took an email now; those that are suppressed stay so."""
-    Suppression.objects.filter(address__in={normalised(address) for address in addresses}, since=None).delete()
+    """Forget an earlier refusal of addresses that the mail server took an email for now; those that are suppressed stay so.
+
+    Not what came back: a server that relays takes every email, so that tells nothing of the mailbox.
+    """
+    refused = Suppression.objects.filter(source=Suppression.Source.REFUSED, since=None)
+    refused.filter(address__in={normalised(address) for address in addresses}).delete()
+
+
+def forget(addresses: Collection[str]) -> None:
+    """Forget these addresses, for good once no user has them: whoever notes a failure of one holds its user's row until then."""
+    Suppression.objects.filter(address__in={normalised(address) for address in addresses}).delete()
 
 
 def forbids(suppression: Suppression, notification: Owed) -> bool:
@@ -64,9 +81,19 @@ def words_for(suppression: Suppression) -> str:
     return f"Not tried: the address is suppressed since {suppression.since:%Y-%m-%d}. {suppression.reason}"
 
 
+def _with_domain(address: str, written: Callable[[str], str]) -> str:
+    """Return the address with its domain written in another way; as it is where that cannot be."""
+    local, at, domain = address.rpartition("@")
+    try:
+        return f"{local}{at}{written(domain)}"
+    except UnicodeError:
+        return address
+
+
 _NOTE = """
 INSERT INTO notifications_suppression AS s (address, failures, reason, source, failed_at, since)
-VALUES (%(address)s, 1, %(reason)s, %(source)s, %(now)s, CASE WHEN %(enough)s <= 1 THEN %(now)s::timestamptz END)
+SELECT %(address)s, 1, %(reason)s, %(source)s, %(now)s, CASE WHEN %(enough)s <= 1 THEN %(now)s::timestamptz END
+FROM users_user WHERE email = ANY(%(emails)s) LIMIT 1 FOR KEY SHARE
 ON CONFLICT (address) DO UPDATE SET
     failures = s.failures + 1, reason = EXCLUDED.reason, source = EXCLUDED.source, failed_at = EXCLUDED.failed_at,
     since = coalesce(s.since, CASE WHEN s.failures + 1 >= %(enough)s THEN EXCLUDED.failed_at END)

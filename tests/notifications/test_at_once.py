@@ -1,20 +1,24 @@
 """Several clicks, reports and senders at once: each test commits in a database of its own."""
 
+import threading
 from typing import Any
 
 import psycopg
 import pytest
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
 from notifications import actions, customising
 from notifications.message_ids import message_id_of
 from notifications.models import Notification, State, Suppression, Wording
+from products.erasure import erase_user
 from tests.database import Database
 from tests.factories import NOW, change, give, make_user
 from tests.mail import ScriptedServer
 from tests.notifications.test_customising import save
-from tests.notifications.test_delivery import LATER, deliver
+from tests.notifications.test_delivery import LATER, deliver, owe
 from tests.notifications.test_merging import told
 from tests.products.test_at_once import at_once
 from users.models import Action, AdminAction, Role, User
@@ -89,3 +93,48 @@ def test_what_an_email_told_earlier_shares_its_fate_whoever_looks_at_it_meanwhil
 
     assert len(smtp_script.messages) == 1
     assert [one.state for one in told(grace)] == [State.SENT] * 2
+
+
+def test_of_who_is_erased_while_an_email_is_on_its_way_no_refusal_is_kept(smtp_script: ScriptedServer) -> None:
+    sue, ada, grace = make_user(role=Role.SUPER_ADMIN), make_user(), make_user()
+    smtp_script.rules[grace.email] = "550 5.1.1 No such user"
+    owe(ada, grace)
+
+    class Erasing(list[Any]):
+        def append(self, received: Any) -> None:
+            super().append(received)
+            erase_user(actor=sue, user=grace, now=NOW)
+            connection.close()
+
+    smtp_script.messages = Erasing()
+    deliver(now=timezone.now())
+
+    assert [sent.recipients for sent in smtp_script.messages] == [[ada.email]]
+    assert not Suppression.objects.exists()
+
+
+@pytest.mark.parametrize("at", ["products.erasure._forget_sessions", "notifications.suppression.forget"])
+@pytest.mark.parametrize("is_complaint", [False, True])
+def test_what_is_told_in_the_moment_of_an_erasure_is_forgotten_too(
+    monkeypatch: pytest.MonkeyPatch, at: str, is_complaint: bool
+) -> None:
+    sue, grace = make_user(role=Role.SUPER_ADMIN), make_user()
+    letter = Notification.objects.create(user=grace, kind="ONBOARDING", about=1, lane=1, state=State.SENT, to_address=grace.email)
+    Notification.objects.update(message_id=message_id_of(letter, "console.example"))
+    letter.refresh_from_db()
+    reported = {"message_id": letter.message_id, "address": grace.email, "words": f"5.1.1 No {grace.email}", "now": NOW}
+    telling = threading.Thread(target=lambda: at_once(lambda: actions.believe_provider(is_complaint=is_complaint, **reported)))
+    forget = import_string(at)
+
+    def forget_while_it_is_told(*asked: Any) -> None:
+        forget(*asked)
+        telling.start()
+        telling.join(timeout=0.5)
+
+    monkeypatch.setattr(at, forget_while_it_is_told)
+    erase_user(actor=sue, user=grace, now=NOW)
+    telling.join()
+
+    assert not Suppression.objects.exists()
+    letter.refresh_from_db()
+    assert letter.last_words == "The user was erased."

@@ -8,8 +8,9 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from notifications import actions, bounces
+from notifications import actions, bounces, suppression
 from notifications.models import Notification, State, Suppression
+from products.erasure import erase_user
 from tests.factories import make_user
 from tests.mail import ScriptedServer
 from tests.notifications.test_delivery import deliver, owe
@@ -102,6 +103,45 @@ def test_the_second_one_suppresses_the_address(smtp_script: ScriptedServer) -> N
     assert (found.address, found.source, found.since) == (grace.email, "BOUNCED", NOW)
 
 
+def test_that_the_mail_server_took_emails_in_between_says_nothing_of_a_mailbox_that_they_come_back_from(
+    smtp_script: ScriptedServer,
+) -> None:
+    grace = make_user()
+    read(report(sent_to(grace, "meeting")))
+    sent_to(grace, "webinar")
+    read(report(sent_to(grace, "training")))
+
+    found = Suppression.objects.get()
+    assert (found.failures, found.since) == (2, NOW)
+
+
+@pytest.mark.parametrize("is_complaint", [False, True])
+def test_of_an_address_that_no_user_has_nothing_is_kept(smtp_script: ScriptedServer, is_complaint: bool) -> None:
+    grace = make_user(email="grace@people.example")
+    letter = sent_to(grace)
+    erase_user(actor=make_user(role=Role.SUPER_ADMIN), user=grace, now=NOW)
+
+    for address in (letter.to_address, "stranger@people.example"):
+        told = {"message_id": letter.message_id, "address": address, "words": f"550 5.1.1 No {address}", "now": NOW}
+        actions.believe_provider(is_complaint=is_complaint, **told)
+        assert not actions.take_back(**told)
+
+    assert not Suppression.objects.exists()
+    assert Notification.objects.get(pk=letter.pk).last_words == "The user was erased."
+
+
+def test_an_address_of_any_domain_is_found_as_mail_servers_are_told_it(smtp_script: ScriptedServer) -> None:
+    grace = make_user(email="grace@höpper.example")
+    letters = [sent_to(grace, code) for code in ("meeting", "webinar")]
+
+    read(*map(report, letters))
+
+    assert Suppression.objects.get().address == letters[0].to_address == "grace@xn--hpper-jua.example"
+    assert suppression.known([grace.email])[letters[0].to_address].since == NOW
+    erase_user(actor=make_user(role=Role.SUPER_ADMIN), user=grace, now=NOW)
+    assert not Suppression.objects.exists()
+
+
 def test_a_report_read_twice_counts_once(smtp_script: ScriptedServer) -> None:
     letter = sent_to(make_user())
 
@@ -122,7 +162,7 @@ def test_what_the_report_and_the_provider_both_tell_counts_once(smtp_script: Scr
 
 
 def test_a_provider_counts_for_an_address_to_which_the_named_email_did_not_go(smtp_script: ScriptedServer) -> None:
-    letter = sent_to(make_user())
+    letter, _ada = sent_to(make_user()), make_user(email="ada@people.example")
     read(report(letter))
 
     told = {"message_id": letter.message_id, "words": "550 5.1.1 No such user", "now": NOW}
