@@ -156,8 +156,9 @@ def take_back(*, message_id: str, address: str, words: str, now: datetime) -> bo
 def believe_provider(*, is_complaint: bool, message_id: str, address: str, words: str, now: datetime) -> None:
     """Do what the mail provider tells of an address: an email to it came back, or its reader complained of spam.
 
-    It proved who it is, so its word counts for the address even when it knows the email by another Message-ID than ours. Of an
-    email of ours it counts once, whoever else reports it.
+    It proved who it is, so its word counts for the address even when it knows the email by another Message-ID than ours; but for
+    one that a user has only, for other software may send by the same account. Of an email of ours it counts once, whoever else
+    reports it.
     """
     if is_complaint:
         suppression.note_failure(address, reason=words, source=Suppression.Source.COMPLAINED, now=now, for_good=True)
