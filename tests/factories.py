@@ -25,9 +25,10 @@ def make_user(
     seen: timedelta | None = None,
     **fields: Any,
 ) -> User:
-    """Return a stored user called "First Last", last seen so long before NOW (never, when not told)."""
+    """Return a stored user called "First Last" who has a password, last seen so long before NOW (never, when not told)."""
     first, _space, last = name.partition(" ")
     email = email or f"user{next(_numbers)}@tests.example"
+    fields = {"password": "chosen by themselves", **fields}
     user = User.objects.create(email=email, first_name=first, last_name=last, role=role, **fields)
     GroupMembership.objects.bulk_create([GroupMembership(user=user, group=group) for group in groups])
     if manages:

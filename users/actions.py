@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.utils.translation import gettext as _
 
-from users.models import ERASED_AT, Action, AdminAction, Capability, GroupMembership, Role, User, UserGroup
+from users.models import ERASED_AT, USABLE, Action, AdminAction, Capability, GroupMembership, Role, User, UserGroup
 from users.moments import zones
 from users.queries import can, grantable_roles, may_change_email
 from users.record import record
@@ -73,7 +73,10 @@ class LastSuperAdmin(Exception):
     """The organisation would be left without a Super admin who can sign in (rule B13)."""
 
     def __str__(self) -> str:
-        return _("This is the last Super admin: somebody must keep the role, or nobody could manage the console any more.")
+        return _(
+            "This is the last Super admin who can sign in: whoever is to follow must have chosen a password first, or nobody "
+            "could manage the console any more."
+        )
 
 
 def require(actor: User, capability: Capability) -> None:
@@ -84,7 +87,8 @@ def require(actor: User, capability: Capability) -> None:
 
 @contextmanager
 def keeping_a_super_admin() -> Iterator[None]:
-    """Do what is inside of the block, and raise LastSuperAdmin, with nothing done, if that leaves no Super admin.
+    """Do what is inside of the block, and raise LastSuperAdmin, with nothing done, if that leaves no Super admin who can
+    sign in.
 
     The database checks at the end of the transaction anyhow; here it is asked at once.
     """
@@ -133,10 +137,10 @@ def group_name(text: str) -> str:
 
 @transaction.atomic
 def ensure_first_super_admin(*, email: str, password: str, now: datetime) -> bool:
-    """Make this user a Super admin who can sign in, when the organisation has none; return whether that was needed."""
+    """Make this user a Super admin who can sign in, when the organisation has none who can; return whether that was needed."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('users_last_super_admin'))")
-    if User.objects.filter(role=Role.SUPER_ADMIN, is_active=True).exists():
+    if User.objects.filter(role=Role.SUPER_ADMIN, is_active=True, password__regex=USABLE).exists():
         return False
     user = User.objects.filter(email=normal_email(email)).first() or User(email=normal_email(email), created_at=now)
     user.role, user.is_active = Role.SUPER_ADMIN, True

@@ -23,7 +23,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import override
 
 from users.actions import InvalidGroup, group_name, keeping_a_super_admin, normal_email, plain_name, require
-from users.models import Action, Capability, Role, User, UserGroup
+from users.models import USABLE, Action, Capability, Role, User, UserGroup
 from users.moments import zones
 from users.queries import grantable_roles
 from users.record import record as put_on_record
@@ -95,7 +95,7 @@ class PeopleImport:
             grantable = [str(role) for role in grantable_roles(self.actor)]
             reason = _("%(actor)s may not give or take this role.") % {"actor": self.actor.email}
             self.refuse(FORBIDDEN_ROLES, [reason, grantable, grantable])
-            self.refuse(LAST_SUPER_ADMIN, [_("No Super admin would be left.")])
+            self.refuse(LAST_SUPER_ADMIN, [_("No Super admin who can sign in would be left.")])
 
     def refuse(self, lines: str, params: Sequence[Any] = ()) -> None:
         """Refuse the lines that this SELECT of (line, last_line, field, reason) yields."""
@@ -352,12 +352,13 @@ FORBIDDEN_ROLES = """
 SELECT l.line, l.last_line, 'role', %s FROM people_line l LEFT JOIN users_user u ON u.id = l.user_id
 WHERE l.role <> coalesce(u.role, 'MEMBER') AND (NOT l.role = ANY(%s) OR NOT coalesce(u.role, 'MEMBER') = ANY(%s))
 """
-LAST_SUPER_ADMIN = """
+# Whom the sheet adds has no password yet.
+LAST_SUPER_ADMIN = f"""
 SELECT l.line, l.last_line, 'role', %s FROM people_line l JOIN users_user u ON u.id = l.user_id
-WHERE u.role = 'SUPER_ADMIN' AND u.is_active AND l.role <> 'SUPER_ADMIN' AND NOT EXISTS (
+WHERE u.role = 'SUPER_ADMIN' AND u.is_active AND u.password ~ '{USABLE}' AND l.role <> 'SUPER_ADMIN' AND NOT EXISTS (
     SELECT FROM users_user other LEFT JOIN people_line said ON said.user_id = other.id
-    WHERE other.is_active AND coalesce(said.role, other.role) = 'SUPER_ADMIN'
-) AND NOT EXISTS (SELECT FROM people_line WHERE user_id IS NULL AND role = 'SUPER_ADMIN')
+    WHERE other.is_active AND other.password ~ '{USABLE}' AND coalesce(said.role, other.role) = 'SUPER_ADMIN'
+)
 """
 ADD = f"""
 WITH added AS (

@@ -13,6 +13,7 @@ from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
 
 ERASED_AT = "@erased.invalid"  # where the address of an erased user is: nowhere
+USABLE = "^[^!]"  # how a stored password begins that one can sign in with; also in SQL, and in the rule of migration 0012
 
 
 class Role(models.TextChoices):

@@ -36,6 +36,13 @@ def test_an_organisation_with_a_super_admin_keeps_theirs() -> None:
     assert list(User.objects.all()) == [grace]
 
 
+@pytest.mark.parametrize("password", ["!never chosen", ""])
+def test_a_super_admin_who_never_chose_a_password_lets_nobody_in(password: str) -> None:
+    make_user(role=Role.SUPER_ADMIN, password=password)
+    assert actions.ensure_first_super_admin(email="grace@tests.example", password=PASSWORD, now=NOW)
+    assert User.objects.get(email="grace@tests.example").check_password(PASSWORD)
+
+
 def test_a_user_of_that_email_becomes_the_super_admin() -> None:
     make_user("Grace", email="grace@tests.example", is_active=False)
     make_user(role=Role.SUPER_ADMIN, is_active=False)

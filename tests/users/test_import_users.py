@@ -291,12 +291,21 @@ def test_an_unknown_actor_is_refused(people: Any) -> None:
 
 def test_the_last_super_admin_stays_one(people: Any) -> None:
     _said, complained, code = people("email,role", "boss@tests.example,Member")
-    assert (complained, code) == ("line 2: role: No Super admin would be left.\n", 1)
+    assert (complained, code) == ("line 2: role: No Super admin who can sign in would be left.\n", 1)
 
 
 def test_a_file_may_hand_the_role_over(people: Any) -> None:
+    make_user(email="ada@tests.example")
     assert people("email,role", "boss@tests.example,Member", "ada@tests.example,Super admin")[2] == 0
     assert User.objects.get(role=Role.SUPER_ADMIN).email == "ada@tests.example"
+
+
+def test_a_file_hands_the_role_over_to_nobody_who_never_chose_a_password(people: Any) -> None:
+    handed = ("email,role", "boss@tests.example,Member", "ada@tests.example,Super admin")
+    complained = "line 2: role: No Super admin who can sign in would be left.\n"
+    assert people(*handed)[1:] == (complained, 1)
+    assert people("email,role", "ada@tests.example,Super admin")[2] == 0
+    assert people(*handed)[1:] == (complained, 1)
 
 
 def test_who_got_which_role_is_on_record(people: Any, boss: User) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
+from django.contrib.auth.hashers import make_password
 from django.db import IntegrityError, connection, transaction
 
 from tests.database import Database
@@ -95,6 +96,8 @@ def every_way_out(user: User) -> dict[str, Callable[[], object]]:
     return {
         "role saved": lambda: saved(role=Role.ADMIN),
         "deactivated and saved": lambda: saved(is_active=False),
+        "password made unusable": lambda: saved(password=make_password(None)),
+        "password emptied": lambda: User.objects.filter(pk=user.pk).update(password=""),
         "updated": lambda: User.objects.filter(pk=user.pk).update(role=Role.MEMBER),
         "bulk updated": lambda: User.objects.bulk_update([User(pk=user.pk, role=Role.SUPPORT)], ["role"]),
         "raw update": lambda: sql("UPDATE users_user SET is_active = false"),
@@ -115,6 +118,7 @@ WAYS = list(every_way_out(User()))
 def test_the_last_super_admin_stays(db: None, way: str) -> None:
     grace = make_user(role=Role.SUPER_ADMIN)
     make_user(role=Role.SUPER_ADMIN, is_active=False)
+    make_user(role=Role.SUPER_ADMIN, password=make_password(None))  # invited, to a mistyped address perhaps
     make_user(role=Role.ADMIN)
     with refused_by(LAST), transaction.atomic():
         every_way_out(grace)[way]()
@@ -137,6 +141,14 @@ def test_the_role_can_be_handed_over_in_either_order(db: None) -> None:
     sql(AT_ONCE)
 
 
+def test_who_never_chose_a_password_is_not_the_last_super_admin(db: None) -> None:
+    grace, ada = (make_user(role=Role.SUPER_ADMIN, password=make_password(None)) for _times in range(2))
+    User.objects.filter(pk=grace.pk).update(role=Role.MEMBER)
+    make_user(role=Role.SUPER_ADMIN)
+    ada.delete()
+    sql(AT_ONCE)
+
+
 def test_an_organisation_without_a_super_admin_yet_is_fine(db: None) -> None:
     ada = make_user(role=Role.ADMIN)
     User.objects.filter(pk=ada.pk).update(role=Role.MEMBER)
@@ -145,7 +157,7 @@ def test_an_organisation_without_a_super_admin_yet_is_fine(db: None) -> None:
 
 
 def test_users_cannot_be_truncated_away(db: None, owner_connection: psycopg.Connection) -> None:
-    owner_connection.execute("INSERT INTO users_user (email, password, role) VALUES ('grace@tests.example', '', 'SUPER_ADMIN')")
+    owner_connection.execute("INSERT INTO users_user (email, password, role) VALUES ('grace@tests.example', 'x', 'SUPER_ADMIN')")
     owner_connection.execute(AT_ONCE)
     with pytest.raises(psycopg.Error, match=f"{LAST}|refused"):
         owner_connection.execute("TRUNCATE users_user CASCADE")
@@ -154,7 +166,7 @@ def test_users_cannot_be_truncated_away(db: None, owner_connection: psycopg.Conn
 def test_a_replica_session_cannot_remove_the_last_one_either(db: None, superuser_connection: psycopg.Connection) -> None:
     superuser_connection.execute("SET session_replication_role = replica")
     superuser_connection.execute(
-        "INSERT INTO users_user (email, password, role) VALUES ('grace@tests.example', '', 'SUPER_ADMIN')"
+        "INSERT INTO users_user (email, password, role) VALUES ('grace@tests.example', 'x', 'SUPER_ADMIN')"
     )
     superuser_connection.execute("UPDATE users_user SET is_active = false WHERE email = 'grace@tests.example'")
     with pytest.raises(psycopg.errors.CheckViolation, match=LAST):
