@@ -1,8 +1,11 @@
 """What the console told is found again in the header, for as long as one is signed in."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings as project
 from django.test import Client
 from django.utils.timezone import now
 
@@ -49,3 +52,12 @@ def test_only_the_latest_are_kept(client: Client, ada: User, monkeypatch: pytest
         client.post("/me/", {"language": "", "time_zone": ""}, follow=True)
 
     assert notices(client).count("are saved") == 3
+
+
+def test_of_several_toasts_the_new_one_is_read_alone() -> None:
+    """A status is read as a whole each time unless it says otherwise."""
+    pages = [path.read_text() for path in (Path(project.BASE_DIR) / "templates").rglob("*.html")]
+    regions = [tag for page in pages for tag in re.findall('<div[^>]* class="toasts"[^>]*>|<div class="toasts"[^>]*>', page)]
+
+    assert len(regions) == 4
+    assert [tag for tag in regions if 'role="status"' not in tag or 'aria-atomic="false"' not in tag] == []
