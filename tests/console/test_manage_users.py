@@ -244,6 +244,7 @@ def test_the_list_costs_no_more_for_many_than_for_few(client: Client, ada: User,
 
     groups, product = [make_group(), make_group()], Product.objects.first()
     assert product
+    assert 'role="button"' not in up.content.decode()  # a link is pressed by Enter alone, and says so
     for n in range(3):
         give(make_user(f"U{n}", groups=groups), product.code)
     client.get("/users/")  # writes last seen, once an hour
