@@ -69,7 +69,7 @@ def count_users(request: Request) -> HttpResponse:
     try:
         count = UserList(request.user, view, choices, now=now()).count
     except TookTooLong:
-        return _took_too_long(request)
+        count = None
     shown = request.GET.get("shown", "")
     shown_numbers = numbers(view.start, int(shown) if re.fullmatch("[0-9]{1,3}", shown) else 0, count)
     return render(request, f"{TEMPLATE}#counted", {"count": count, "numbers": shown_numbers})
@@ -81,9 +81,10 @@ def count_selected(request: Request) -> HttpResponse:
     """Show how many users are selected, in the bar of the selection."""
     draft = selection_draft(request.user, now=now())
     try:
-        return render(request, f"{TEMPLATE}#selected", _selected(request, draft, counted=True))
+        context = _selected(request, draft, counted=True)
     except TookTooLong:
-        return _took_too_long(request)
+        context = {"selected": None}
+    return render(request, f"{TEMPLATE}#selected", context)
 
 
 @require_POST
