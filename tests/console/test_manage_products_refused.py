@@ -184,7 +184,8 @@ def test_an_unknown_product_has_no_preview(client: Client, ada: User) -> None:
     response = client.post(PREVIEW, {**form(ada), "product": ["999999"]}, headers=HTMX)
 
     assert response.status_code == 422
-    assert "There is no product with the number 999999" in shown(response)
+    assert shown(response).count("There is no product with the number 999999") == 1  # it is said by itself, and once
+    assert 'role="alert"' in response.content.decode()
 
 
 def test_a_product_out_of_reach_cannot_be_smuggled_in(client: Client, manager: User) -> None:
