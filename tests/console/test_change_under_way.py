@@ -14,7 +14,7 @@ from admin_console.templatetags.console import duration, time_left
 from products import actions
 from products.models import BulkChange, BulkChangeBatch, BulkChangeSkip
 from tests.console.change_pages import named, page_of, press, run, ways
-from tests.console.pages import shown
+from tests.console.pages import nameless, shown
 from tests.factories import change, held_by, make_holders, make_user, make_users
 from users.models import Role, User
 
@@ -275,6 +275,7 @@ def test_the_strip_goes_on_and_ends_with_one_word(client: Client, half_done: Bul
 
     run(half_done)
     over = strip(client, f"{of}&said=60")
+    assert nameless(strip(client, "?of=another")) == nameless(polled) == []
     assert f"Change #{half_done.pk} is finished: 30 users changed. Show it" in shown(over)
     assert 'hx-swap-oob="beforeend:#toasts"' in over.content.decode()
     assert over["HX-Retarget"] == "#strip"

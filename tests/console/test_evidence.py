@@ -13,6 +13,7 @@ from django.utils import timezone
 from products import evidence
 from products.evidence import HistoryFilter
 from products.models import EvidencePack
+from tests.console.pages import nameless
 from tests.database import Database
 from tests.factories import give, ids, make_user
 from users.models import CAPABILITIES, Action, AdminAction, Capability, Role
@@ -34,10 +35,13 @@ def test_support_asks_for_the_rows_of_a_list_and_fetches_the_pack(
     page = text_of(client.get(way.replace("&amp;", "&")))
     answer = client.post("/evidence/make/", {"person": "hopper", "granted": ids("meeting")[0]})
     pack = EvidencePack.objects.get()
+    packs = {"HX-Request": "true", "HX-Target": "packs"}
     waiting = text_of(client.get("/evidence/"))
+    assert nameless(client.get("/evidence/", headers=packs)) == []
     while evidence.advance(pack_id=pack.pk, now=timezone.now()):
         pass
-    ready = text_of(client.get("/evidence/", headers={"HX-Request": "true", "HX-Target": "packs"}))
+    answered = client.get("/evidence/", headers=packs)
+    ready = text_of(answered)
     file = client.get(f"/evidence/{pack.pk}/pack.zip")
 
     assert f'href="{way}"' in listed
@@ -45,9 +49,13 @@ def test_support_asks_for_the_rows_of_a_list_and_fetches_the_pack(
     assert (answer.status_code, answer["Location"]) == (303, "/evidence/")
     assert 'hx-trigger="every 2s"' in waiting
     assert f"/evidence/{pack.pk}/pack.zip" not in waiting
+    said = f'id="pack-{pack.pk}-state" data-say><span class="visually-hidden">Pack #{pack.pk} </span>'
+    assert f"{said}Waiting" in waiting
+    assert f"{said}Ready" in ready
+    assert nameless(answered) == []
     assert "every 2s" not in ready
     assert "<html" not in ready
-    assert f'href="/evidence/{pack.pk}/pack.zip"' in ready
+    assert f'<a id="pack-{pack.pk}" href="/evidence/{pack.pk}/pack.zip"' in ready
     assert file["Content-Disposition"] == f'attachment; filename="evidence-{pack.pk}.zip"'
     archive = zipfile.ZipFile(BytesIO(b"".join(file.streaming_content)))  # type: ignore[attr-defined]
     assert {"manifest.json", "manifest.sig", "verify.py", "README.txt"} <= set(archive.namelist())

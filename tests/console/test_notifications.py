@@ -12,7 +12,7 @@ from django.utils.timezone import now
 
 from notifications import actions, queries
 from notifications.models import MailServer, Notification, State, Suppression
-from tests.console.pages import shown
+from tests.console.pages import nameless, shown
 from tests.factories import change, give, make_group, make_user, make_users, product, undo
 from users import invitations
 from users.models import Action, AdminAction, Role, User
@@ -182,6 +182,7 @@ def test_it_tells_how_emails_go(client: Client, ada: User, grace: User, settings
     owed(grace)
     MailServer.objects.create(speed=1_200)
 
+    assert nameless(part(client, "delivery")) == []
     assert "1 Waiting" not in shown(part(client, "delivery"))
     assert re.search(
         "Waiting 1 The oldest was owed just now .* Sending takes about 1 s .* 1,200 May go, a minute 60",
