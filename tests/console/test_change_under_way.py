@@ -125,7 +125,10 @@ def test_a_change_is_paused_and_resumed(client: Client, half_done: BulkChange) -
 
 
 def test_cancelling_asks_first_and_tells_who_was_not_reached(client: Client, half_done: BulkChange) -> None:
-    asked = shown(client.get(f"/changes/{half_done.pk}/cancel/"))
+    page = client.get(f"/changes/{half_done.pk}/cancel/")
+    asked = shown(page)
+    assert page.content.decode().count("<h1>Cancel this change?</h1>") == 1
+    assert "<h1" not in client.get(f"/changes/{half_done.pk}/cancel/", headers={"HX-Request": "true"}).content.decode()
     assert f"Change #{half_done.pk} has reached 10 of 30 users." in asked
     assert "What is done stays as it is. About 20 users are not reached any more and keep what they have." in asked
 
@@ -272,10 +275,10 @@ def test_the_strip_goes_on_and_ends_with_one_word(client: Client, half_done: Bul
     assert f"Change #{half_done.pk}: 60 percent done" in shown(polled)
     assert "percent done" not in shown(strip(client, f"{of}&said=60"))
     assert "percent done" not in shown(strip(client, f"{of}&said=²&watched=²"))
+    assert nameless(strip(client, "?of=another")) == nameless(polled) == []
 
     run(half_done)
     over = strip(client, f"{of}&said=60")
-    assert nameless(strip(client, "?of=another")) == nameless(polled) == []
     assert f"Change #{half_done.pk} is finished: 30 users changed. Show it" in shown(over)
     assert 'hx-swap-oob="beforeend:#toasts"' in over.content.decode()
     assert over["HX-Retarget"] == "#strip"
