@@ -1,5 +1,6 @@
 """Every setting of the console, in one file. What an operator may set is read by `env`: docs/configuration.md."""
 
+import ssl
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -107,6 +108,9 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Celery is a doorbell: see `celery`. Without REDIS_URL the launcher's own Valkey.
 CELERY_BROKER_URL = env.broker("REDIS_URL", f"unix://{SOCKETS}/valkey.sock")
+if CELERY_BROKER_URL.startswith("rediss:"):
+    # kombu would ask for no certificate. What the URL says of it (ssl_ca_certs=…) counts instead, and requires one as well.
+    CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     # A killed worker's message comes back after the first, looked at every 5 s: far longer than any task may take.
     "visibility_timeout": 120,

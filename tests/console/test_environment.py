@@ -3,13 +3,16 @@
 import os
 import re
 import runpy
+import ssl
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from django.core.exceptions import ImproperlyConfigured
+from kombu.connection import Connection
 
 from admin_console import env
 from admin_console.provision import GRANTS
@@ -162,6 +165,17 @@ def test_a_server_of_the_operators_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default["OPTIONS"]["sslmode"] == "require"
     assert found["DATABASES"]["owner"]["HOST"] == "db.example.com"
     assert found["CELERY_BROKER_URL"] == "rediss://:pw@redis.example.com:6380/2"
+
+
+@pytest.mark.parametrize("more", ["", "?ssl_ca_certs=/etc/our-ca.pem"])
+def test_a_broker_over_tls_has_to_prove_who_it_is(monkeypatch: pytest.MonkeyPatch, more: str) -> None:
+    monkeypatch.setenv("REDIS_URL", f"rediss://:pw@redis.example.com:6380/2{more}")
+    found = read_settings()
+
+    asked = redis.SSLConnection(**Connection(found["CELERY_BROKER_URL"], ssl=found["CELERY_BROKER_USE_SSL"]).ssl)
+
+    assert (asked.cert_reqs, asked.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert asked.ca_certs == ("/etc/our-ca.pem" if more else None)
 
 
 def test_a_mail_server_takes_the_place_of_the_sink(monkeypatch: pytest.MonkeyPatch) -> None:
