@@ -1,18 +1,40 @@
 """What the mail provider tells of emails after it took them: its webhook, understood by django-anymail."""
 
+import warnings
 from typing import Any
 
+from anymail.exceptions import AnymailNotSupportedWarning
 from anymail.signals import AnymailTrackingEvent, EventType, RejectReason, tracking
+from anymail.utils import get_request_basic_auth
 from django.conf import settings
 from django.dispatch import receiver
-from django.http import Http404, HttpRequest, HttpResponseBase
-from django.urls import Resolver404, resolve
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseBase
+from django.urls import resolve
 from django.utils import timezone
+from django.utils.crypto import constant_time_compare
 from django.views.decorators.csrf import csrf_exempt
 
 from admin_console.access import public
 from notifications.actions import believe_provider
 
+# Anymail does not try SendGrid's any more, which it would say at each start, and not as a line of JSON.
+warnings.filterwarnings("ignore", category=AnymailNotSupportedWarning)
+
+# Who may tell us something: not Amazon SES, for which anymail wants boto3.
+PROVIDERS = (
+    "brevo",
+    "mailersend",
+    "mailgun",
+    "mailjet",
+    "mailtrap",
+    "mandrill",
+    "postal",
+    "postmark",
+    "resend",
+    "sendgrid",
+    "sparkpost",
+    "unisender_go",
+)
 # A provider may also refuse what it knows not to arrive; any other refusal is not about the address.
 OF_THE_ADDRESS = (RejectReason.INVALID, RejectReason.BOUNCED)
 
@@ -21,13 +43,19 @@ OF_THE_ADDRESS = (RejectReason.INVALID, RejectReason.BOUNCED)
 @csrf_exempt
 def email_events(request: HttpRequest, provider: str) -> HttpResponseBase:
     """Take a provider's events: the one who knows EMAIL_WEBHOOK_SECRET. Without that secret there is no such page."""
-    try:
-        found = resolve(f"/{provider}/tracking/", urlconf="anymail.urls")
-    except Resolver404:
-        found = None
-    if found is None or not settings.EMAIL_WEBHOOK_SECRET:
+    if provider not in PROVIDERS or not settings.EMAIL_WEBHOOK_SECRET:
         raise Http404
-    answer: HttpResponseBase = found.func(request)
+    lacks_key = settings.EMAIL_WEBHOOK_KEYS.get(provider, "WEBHOOK_SECRET") not in settings.ANYMAIL
+    if request.method == "POST":
+        # Before anymail asks: it reads what is posted first, and looks for the key.
+        if not constant_time_compare(get_request_basic_auth(request) or "", settings.EMAIL_WEBHOOK_SECRET):
+            return HttpResponseBadRequest()
+        if lacks_key:
+            words = "These events are believed by their signature only: set EMAIL_WEBHOOK_SIGNING_KEY.\n"
+            return HttpResponse(words, status=503, content_type="text/plain")
+    elif lacks_key:
+        return HttpResponse()  # Some ask whether there is such a page before they tell their key.
+    answer: HttpResponseBase = resolve(f"/{provider}/tracking/", urlconf="anymail.urls").func(request)
     return answer
 
 
@@ -41,7 +69,7 @@ def hear(event: AnymailTrackingEvent, **_: Any) -> None:
         words = " ".join(f"{event.mta_response or event.description or event.event_type}".replace("\x00", "").split())[:500]
         believe_provider(
             is_complaint=is_complaint,
-            message_id=event.message_id or "",
+            message_id=f"{event.message_id or ''}",  # Postal's is a number
             address=event.recipient,
             words=words,
             now=timezone.now(),
