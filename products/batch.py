@@ -4,6 +4,7 @@ Lock order everywhere: access rows in user order, then seat rows in product orde
 tables read in the next, for a join in the locking statement would see what was before the wait.
 """
 
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from django.db import connection
@@ -46,6 +47,7 @@ AND EXISTS (SELECT FROM products_bulkchange c WHERE c.id = change_id AND c.state
 SKIPPED = "SELECT user_id FROM products_bulkchangeskip WHERE change_id = %(change)s AND user_id BETWEEN %(first)s AND %(last)s"
 IDS = "(SELECT user_ids FROM products_bulkchangebatch WHERE id = %(batch)s)::int[]"
 REACHED = f"{IDS} - ARRAY({SKIPPED})"
+HELD = "SELECT min(product) FROM products_productaccess a, unnest(a.products & %(lost)s::int[]) product WHERE {reached}"
 UPDATE = """
 UPDATE products_productaccess a SET products = {target}, ever = a.ever | {target} {beside}
 WHERE {only_where} AND {reached} AND a.products <> {target}
@@ -76,11 +78,26 @@ class LostClaim(Exception):
     """The batch is not ours any more: its lease ran out and another worker took it, or the change was paused or cancelled."""
 
 
-def apply_batch(change: BulkChange, batch: BulkChangeBatch, *, actor: User, all_or_nothing: bool) -> int:
+class OutOfReach(Exception):
+    """A user of the batch holds a product that the change would take and its actor may no longer touch."""
+
+    def __init__(self, product_id: int) -> None:
+        super().__init__(product_id)
+        self.product_id = product_id
+
+
+def apply_batch(
+    change: BulkChange,
+    batch: BulkChangeBatch,
+    *,
+    actor: User,
+    all_or_nothing: bool,
+    lost: AbstractSet[int] = frozenset(),
+) -> int:
     """Change the users of one batch, in the caller's transaction: sets, history (by trigger), emails owed and counts.
 
     Return how many changed. Short of seats it raises SeatsShort if `all_or_nothing`, else skips users. Raises LostClaim if the
-    batch is not ours any more.
+    batch is not ours any more, OutOfReach if a Replace would take from somebody one of the products that the actor `lost`.
     """
     facts: dict[str, Any] = {
         **facts_of(change),
@@ -106,6 +123,8 @@ def apply_batch(change: BulkChange, batch: BulkChangeBatch, *, actor: User, all_
             _skip_what_cannot_come_back(facts)
         facts |= {"targets": targets, "changed": 0, "welcoming": []}
         if different:
+            if lost and mode == Mode.REPLACE:
+                _refuse_to_take(lost, facts)
             products = Product.objects.filter(id__in=change.products).select_related("seat")
             limited = {product.pk for product in products if product.seat.seats is not None}
             facts["welcoming"] = sorted(product.pk for product in products if product.onboarding)
@@ -134,6 +153,15 @@ def _held(mode: str, facts: dict[str, Any]) -> tuple[int, int]:
         cursor.execute(LOCK.format(among=among), facts)
         (locked,) = cursor.fetchone()
         return locked, locked
+
+
+def _refuse_to_take(lost: AbstractSet[int], facts: dict[str, Any]) -> None:
+    """Raise OutOfReach if somebody who is not skipped holds one of these products."""
+    with connection.cursor() as cursor:
+        cursor.execute(HELD.format(reached=among_ids(Mode.REPLACE, REACHED).where), {**facts, "lost": sorted(lost)})
+        (product,) = cursor.fetchone()
+    if product is not None:
+        raise OutOfReach(product)
 
 
 def _set(change: BulkChange, facts: dict[str, Any], actor: User) -> int:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from enum import Enum
 
@@ -9,8 +10,8 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 from django.db.models import F
 
 from notifications import actions as notifications
-from products.batch import LostClaim, apply_batch
-from products.models import WORKER_ENDED, BulkChange, BulkChangeBatch, BulkChangeSkip, Mode, Product, Source
+from products.batch import LostClaim, OutOfReach, apply_batch
+from products.models import WORKER_ENDED, BulkChange, BulkChangeBatch, BulkChangeSkip, Product, Source
 from products.queries import EARLIER, out_of_reach
 from users.models import Action, AdminAction, Capability
 from users.queries import can
@@ -45,7 +46,8 @@ def advance_bulk_change(*, change_id: int, now: datetime) -> Step:
         _finish(change, now=now)  # it may have been paused during its last batch
         return Step.OVER
     assert change.actor is not None
-    if reduced := _reduced(change):
+    lost = out_of_reach(change.actor) - set(change.preserved)
+    if reduced := _reduced(change, lost):
         return _pause(change, *reduced)
     batch = _claim(change)
     if batch is None:
@@ -53,9 +55,11 @@ def advance_bulk_change(*, change_id: int, now: datetime) -> Step:
     if batch.attempts > CLAIMS:
         return _divide(batch, WORKER_ENDED)
     try:
-        retrying(lambda: _apply_claimed(change, batch))
+        retrying(lambda: _apply_claimed(change, batch, lost))
     except LostClaim:
         return Step.MORE
+    except OutOfReach as out:
+        return _pause(change, BulkChange.Cause.OUT_OF_REACH, _name(out.product_id))
     except DatabaseError as error:
         if connection.connection is None or connection.connection.closed:
             raise
@@ -63,16 +67,24 @@ def advance_bulk_change(*, change_id: int, now: datetime) -> Step:
     return Step.MORE
 
 
-def _reduced(change: BulkChange) -> tuple[BulkChange.Cause, str] | None:
-    """Return why the actor may no longer make this change, if so: capabilities are read again at each batch (rule B12)."""
+def _reduced(change: BulkChange, lost: AbstractSet[int]) -> tuple[BulkChange.Cause, str] | None:
+    """Return why the actor may no longer make this change, if so: capabilities are read again at each batch (rule B12).
+
+    `lost` are the products that went out of the actor's reach since. They matter if the change sets them; which of them a Replace
+    would take from somebody is only known once its users are locked.
+    """
     if not can(change.actor, Capability.ASSIGN_PRODUCTS):
         return BulkChange.Cause.NOT_ALLOWED, ""
-    lost = out_of_reach(change.actor) - set(change.preserved)
-    if change.mode in (Mode.ADD, Mode.REMOVE):  # which leave all other products alone
-        lost &= set(change.products)
-    if lost:
-        return BulkChange.Cause.OUT_OF_REACH, Product.objects.get(pk=min(lost)).name
+    if not lost:
+        return None
+    sets = change.undoes.moves.values_list("product_id", flat=True) if change.undoes else change.products
+    if forbidden := lost & set(sets):
+        return BulkChange.Cause.OUT_OF_REACH, _name(min(forbidden))
     return None
+
+
+def _name(product_id: int) -> str:
+    return Product.objects.get(pk=product_id).name
 
 
 def _claim(change: BulkChange) -> BulkChangeBatch | None:
@@ -100,10 +112,10 @@ def _claim(change: BulkChange) -> BulkChangeBatch | None:
     return next(iter(found), None)
 
 
-def _apply_claimed(change: BulkChange, batch: BulkChangeBatch) -> None:
+def _apply_claimed(change: BulkChange, batch: BulkChangeBatch, lost: AbstractSet[int] = frozenset()) -> None:
     assert change.actor is not None
     with transaction.atomic():
-        if not apply_batch(change, batch, actor=change.actor, all_or_nothing=False):
+        if not apply_batch(change, batch, actor=change.actor, all_or_nothing=False, lost=lost):
             with connection.cursor() as cursor:  # what a crash of the database forgets is done again
                 cursor.execute("SET LOCAL synchronous_commit = off")
 

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from notifications.models import Notification
 from products import actions, previews, queries, running
+from products.catalogue import add_product
 from products.models import TICKED_MODES, AccessChange, BulkChange, BulkChangeSkip, Mode, Product, ProductAccess, Seat
 from products.pauses import pause_of
 from products.selection import Selection
@@ -354,7 +355,7 @@ def test_an_admin_reduced_to_fewer_products_pauses_the_change(in_batches):
     run(made)
 
     assert made.state == BulkChange.State.PAUSED
-    assert str(pause_of(made)) == f"{admin.name} may no longer grant or remove GoTo Connect."
+    assert str(pause_of(made)) == f"{admin.name} may no longer grant or remove Central."
     assert all(held_by(user) == {"central"} for user in users)
 
 
@@ -367,6 +368,59 @@ def test_an_admin_reduced_to_fewer_products_goes_on_with_a_change_of_others(in_b
     User.objects.filter(pk=admin.pk).update(role=Role.MANAGER)
 
     assert run(made).state == BulkChange.State.FINISHED
+
+
+@pytest.fixture
+def sales(in_batches) -> tuple[User, list[User]]:
+    """Give a Manager and the four users of their group, who hold GoTo Meeting."""
+    group = make_group("Sales")
+    users = [give(make_user(groups=[group]), "meeting") for _ in range(4)]
+    return make_user("Max Manager", role=Role.MANAGER, manages=[group]), users
+
+
+def test_a_new_product_out_of_reach_stops_no_change_of_a_manager(sales):
+    manager, users = sales
+    made = change(manager, users, "rescue")
+    actions.advance_bulk_change(change_id=made.pk, now=NOW)
+    notes = add_product(actor=make_user(role=Role.SUPER_ADMIN), name="GoTo Notes", restricted=True)
+    give(make_user(), notes.code)  # of no concern to the manager
+
+    assert run(made).state == BulkChange.State.FINISHED
+    assert all(held_by(user) == {"rescue"} for user in users)
+
+
+def test_before_it_would_take_a_product_that_went_out_of_reach_a_change_pauses(sales):
+    manager, users = sales
+    give(users[3], "webinar")
+    made = change(manager, users, "rescue")
+    Product.objects.filter(code="webinar").update(restricted=True)
+    for _resumed in range(2):
+        run(made)
+        assert (made.state, made.changed) == (BulkChange.State.PAUSED, 3)
+        assert str(pause_of(made)) == "Max Manager may no longer grant or remove GoTo Webinar."
+        assert held_by(users[3]) == {"webinar"}
+        actions.resume_change(actor=manager, change_id=made.pk)
+
+    give(users[3], "meeting")
+    assert run(made).state == BulkChange.State.FINISHED
+    assert held_by(users[3]) == {"rescue"}
+
+
+def test_who_is_skipped_and_holds_a_product_that_went_out_of_reach_pauses_nothing(sales):
+    manager, users = sales
+    made = change(manager, users, "rescue")
+    Product.objects.filter(code="webinar").update(restricted=True)
+    give(users[3], "webinar").memberships.all().delete()
+
+    assert (run(made).state, counts(made)) == (BulkChange.State.FINISHED, (4, 3, 0, 1))
+
+
+def test_a_change_to_a_product_that_goes_out_of_reach_pauses_at_once(sales):
+    manager, users = sales
+    made = change(manager, users, "webinar")
+    Product.objects.filter(code="webinar").update(restricted=True)
+
+    assert (run(made).state, made.changed) == (BulkChange.State.PAUSED, 0)
 
 
 def test_overlapping_large_changes_run_first_in_first_out(admin, in_batches):

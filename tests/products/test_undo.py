@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from notifications.models import Notification
 from products import actions, queries
+from products.catalogue import add_product
 from products.models import AccessChange, BulkChange, Mode, Product, Seat
 from tests.factories import NOW, change, give, held_by, limit, make_group, make_holders, make_user, make_users, product, run, undo
 from tests.products.conftest import breaches
@@ -338,6 +339,21 @@ def test_who_would_gain_or_lose_a_product_that_the_undoing_admin_may_not_set_is_
     assert reasons(undone) == {touched.pk: "NOT_ALLOWED"}
     assert held_by(touched) == set(after)
     assert undo(manager, later).changed == 1
+
+
+@pytest.mark.usefixtures("in_batches")
+@pytest.mark.parametrize(
+    ("restricted", "ends"), [("notes", "FINISHED"), ("webinar", "FINISHED"), ("rescue", "PAUSED"), ("meeting", "PAUSED")]
+)
+def test_an_undo_pauses_when_a_product_goes_out_of_reach_that_the_change_moved_and_for_no_other(manager, restricted, ends):
+    users = [give(make_user(groups=manager.managed_groups.all()), "rescue", "webinar") for _ in range(4)]
+    undone = undo(manager, run(change(manager, users, "meeting", "webinar")))
+    add_product(actor=make_user(role=Role.SUPER_ADMIN), name="Notes")
+    Product.objects.filter(code=restricted).update(restricted=True)
+
+    assert run(undone).state == ends
+    before, after = {"rescue", "webinar"}, {"meeting", "webinar"}
+    assert [held_by(user) for user in users] == [before if ends == "FINISHED" else after] * 4
 
 
 def test_an_admin_who_may_no_longer_set_products_pauses_their_undo(admin, in_batches):
