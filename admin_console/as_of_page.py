@@ -130,7 +130,7 @@ class UserAsOf(Page):
     def held(self) -> list[Held]:
         """What the user held, in the order of the catalogue, each with the change that gave it."""
         at = None if self.moments.is_now else self.moments.since.at
-        held = set(asof.held_at(self.person, self.moments.since.at))
+        held = set(asof.held_at(self.person, at))
         given = asof.granted_by(self.person, at)
         return [
             Held(product, self.codes[product.pk], Told(given[product.pk], self) if product.pk in given else None)

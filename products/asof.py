@@ -27,15 +27,18 @@ from users.typed import LAST_ID
 # Of a user
 
 
-def held_at(user: User, at: datetime) -> list[int]:
-    """Return the ids of the products that a user held at a moment."""
+def held_at(user: User, at: datetime | None = None) -> list[int]:
+    """Return the ids of the products that a user held at a moment; without one, what they hold now, whatever our clock says."""
+    now = ProductAccess.objects.filter(user=user).values_list("products", flat=True)
+    if at is None:
+        return now.get()
     before = AccessChange.objects.filter(user=user, at__lte=at).order_by("-id").values_list("after", flat=True).first()
     if before is not None:
         return before
     after = AccessChange.objects.filter(user=user, at__gt=at).order_by("id").values_list("before", flat=True).first()
     if after is not None:
         return after
-    return ProductAccess.objects.values_list("products", flat=True).get(user=user)
+    return now.get()
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,14 @@ def granted_by(user: User, at: datetime | None = None) -> dict[int, AccessChange
 
 
 # Of a product
+
+
+def clock() -> datetime:
+    """Return the time by the database's clock, which writes the history: ours may be behind, and would miss the last of it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        now: datetime = cursor.fetchone()[0]
+        return now
 
 
 class What(TextChoices):

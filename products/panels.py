@@ -38,7 +38,7 @@ def timeline_panel(request: HttpRequest, user: User) -> SafeString:
     names = product_names()
     rows = list(timeline(user).defer("actor__password")[: SHOWN + 1])
     everything = page_link("products_accesschange_changelist", _("Entitlement history of this user"), person=user.pk)
-    held = held_at(user, now())
+    held = held_at(user)
     context = {
         "as_of": AsOf(request, user, names),
         "held": in_words(held, names),

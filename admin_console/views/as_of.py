@@ -61,4 +61,4 @@ def export_product_as_of(request: Request, product_id: int) -> HttpResponseBase:
 
 def _page(request: Request, product_id: int) -> ProductAsOf:
     product = get_object_or_404(Product, pk=product_id)
-    return ProductAsOf(request.user, product, Moments(request.GET, now=now()), request.GET)
+    return ProductAsOf(request.user, product, Moments(request.GET, now=asof.clock()), request.GET)

@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from admin_console import as_of_page
 from products import asof
@@ -126,6 +127,24 @@ def test_a_moment_is_read_in_the_readers_time_zone(client: Client) -> None:
     page = text_of(client.get(f"/users/{make_user().pk}/as-of/", {"at": "2026-01-01T12:00"}))
 
     assert "Held at 2026-01-01 12:00:00 JST (2026-01-01 03:00:00 UTC)" in page
+
+
+def test_what_is_held_now_is_told_also_while_our_clock_is_behind_the_databases(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.force_login(make_user("Sam Support", role=Role.SUPPORT))
+    grace = give(make_user("Grace Hopper"), "meeting")
+
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) - timedelta(seconds=30)
+
+    monkeypatch.setattr(timezone, "datetime", Behind)
+
+    assert "Held now Product Since By Why Me GoTo Meeting" in of_user(client, grace)
+    assert re.search("Hold it now 1 .*Grace Hopper", text_of(of_product(client, "meeting")))
+    assert "Now GoTo Meeting" in text_of(client.get(f"/admin/users/user/{grace.pk}/change/"))
 
 
 # A product
