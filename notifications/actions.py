@@ -61,11 +61,15 @@ def queue(kind: str, source: str, params: Mapping[str, Any], *, anew: bool = Fal
         return int(cursor.rowcount)
 
 
-def queue_message(*, user: User, subject: str, text: str, html: str, version: int = 0, now: datetime) -> int:
+def queue_message(
+    *, user: User, subject: str, text: str, html: str, version: int = 0, until: datetime | None = None, now: datetime
+) -> int:
     """Owe a user this very message, in the language that is active now; return its notification's id.
 
-    For what cannot be composed later, such as a password reset. The text is erased as soon as the email's fate is final.
+    For what cannot be composed later, such as a password reset. The text is erased as soon as the email's fate is final. It is
+    not sent after `until`, when its link ends.
     """
+    ends = {"until": until.isoformat()} if until else {}
     with connection.cursor() as cursor:
         cursor.execute("SELECT nextval(pg_get_serial_sequence('notifications_notification', 'id'))")
         (number,) = cursor.fetchone()
@@ -76,7 +80,7 @@ def queue_message(*, user: User, subject: str, text: str, html: str, version: in
         about=number,  # nothing but itself
         lane=emails.KINDS[emails.ACCOUNT].lane,
         language=(translation.get_language() or "en")[:2],
-        message={"subject": subject, "text": text, "html": html, "version": version},
+        message={"subject": subject, "text": text, "html": html, "version": version, **ends},
         not_before=now,
         owed_at=now,
     )

@@ -127,7 +127,8 @@ def register(kind: Kind) -> None:
     """Make a kind known. Of what waits, a lower lane goes first.
 
     Its `facts` is called once per batch with the notifications of the kind and returns, by notification id, what there is to
-    tell: a hashable value, for who has equal facts and language is told the same.
+    tell: a hashable value, for who has equal facts and language is told the same; or the UnsendableError that says why there is
+    nothing. Facts that have an attribute `until` are of a link that ends then: it is not sent any more.
     """
     KINDS[kind.name] = kind
 
@@ -165,7 +166,7 @@ def build(notifications: Sequence[Owed], *, now: datetime) -> dict[int, Letter |
     facts: dict[int, Hashable] = {}
     for kind in kinds:
         facts |= _facts(KINDS[kind], [n for n in notifications if n.kind == kind])
-    desk = _Desk(wordings.identity(), wordings.written_by_admins(kinds), format_datetime(now))
+    desk = _Desk(wordings.identity(), wordings.written_by_admins(kinds), now, format_datetime(now))
     built: dict[int, Letter | UnsendableError] = {}
     for notification in notifications:
         try:
@@ -264,6 +265,7 @@ class _Desk:
 
     identity: Identity
     by_admins: Mapping[tuple[str, str, str], Words]
+    now: datetime
     date: str
     pages: dict[tuple[str, str, str], "_Page"] = field(default_factory=dict)
 
@@ -273,11 +275,15 @@ class _Desk:
         to, kind = deliverable(reader.email), KINDS.get(notification.kind)
         own = {"reader": Value.plain(reader.name)}
         if notification.kind == ACCOUNT:
+            if (until := (notification.message or {}).get("until")) and datetime.fromisoformat(until) <= self.now:
+                raise UnsendableError("Its link had ended before it could be sent; it has to be asked for again.")
             composed, version = _stored(notification, self.identity), (notification.message or {}).get("version", 0)
         elif facts is None or kind is None:
             raise UnsendableError("There is nothing left to tell.")
         elif isinstance(facts, UnsendableError):
             raise facts
+        elif (until := getattr(facts, "until", None)) and until <= self.now:
+            raise UnsendableError("Its link had ended before it could be sent; send another invitation.")
         else:
             page = self._page(kind, kind.variant(facts), language_of(reader))
             composed, version = _composed(page, facts), page.version

@@ -20,12 +20,12 @@ INVITATION, ROLE = "INVITATION", "ROLE"  # both about an AdminAction
 def invite(*, actor: User, user: User, now: datetime) -> bool:
     """Owe the user an email with a link to choose a password, a new one each time; return whether it is a new one.
 
-    One that waits is the one that goes. Raises users.actions.NotAllowed.
+    One that waits is the one that goes, as long as its link works. Raises users.actions.NotAllowed.
     """
     invitations.lock_invitable(actor=actor, user=user)  # Of several clicks one comes first.
-    # No constraint says so: one that is tried again may wait beside one that was owed meanwhile.
+    # No constraint says so: one that is tried again may wait beside one that was owed meanwhile, or its link has ended.
     waiting = Notification.objects.filter(user=user, kind=INVITATION, state__in=(State.QUEUED, State.DEFERRED))
-    if waiting.exists():
+    if waiting.filter(owed_at__gt=now - invitations.LIFETIME).exists():
         return False
     _owe(INVITATION, invitations.invite(actor=actor, user=user))
     return True
@@ -50,7 +50,7 @@ def owe_password_link(*, user: User, address: str, until: datetime, now: datetim
     facts = LinkFacts(address, until, user.time_zone)
     message = compose(KINDS[ACCOUNT], facts, reader=user, language=language, identity=identity())
     with translation.override(language):
-        queue_message(user=user, now=now, **vars(message))
+        queue_message(user=user, now=now, until=until, **vars(message))
 
 
 def _owe(kind: str, about: AdminAction) -> None:

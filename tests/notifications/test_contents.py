@@ -1,6 +1,7 @@
 """What the emails say, in whose language, and that nothing in a name becomes more than a name."""
 
 import re
+from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -9,9 +10,9 @@ from django.test import override_settings
 from django.utils.formats import date_format
 
 from notifications import actions, emails, people
-from notifications.models import MailIdentity, Notification, ReplyTo
+from notifications.models import MailIdentity, Notification, ReplyTo, State
 from products.models import Product
-from tests.factories import change, give, make_user, product
+from tests.factories import change, give, make_user, product, undo
 from tests.mail import Received, ScriptedServer
 from tests.notifications.test_delivery import NOW, deliver, owe
 from users.invitations import LIFETIME
@@ -145,6 +146,50 @@ def test_who_was_erased_meanwhile_is_neither_named_nor_replied_to(smtp_script: S
         assert "An administrator" in received.text
         assert "Erased" not in received.text
         assert received.message["Reply-To"] is None
+
+
+class TestLinks:
+    """That let somebody in end: then they are of no use to anybody."""
+
+    @pytest.fixture
+    def boss(self) -> User:
+        return make_user(role=Role.SUPER_ADMIN)
+
+    @pytest.fixture
+    def grace(self) -> User:
+        return make_user(password="!never")
+
+    def test_an_invitation_whose_link_has_ended_is_not_sent(self, smtp_script: ScriptedServer, boss: User, grace: User) -> None:
+        people.invite(actor=boss, user=grace, now=NOW)
+
+        deliver(now=NOW + LIFETIME * 1.1)
+
+        [fate] = Notification.objects.all()
+        assert (fate.state, fate.last_words) == (
+            State.FAILED, "Its link had ended before it could be sent; send another invitation."
+        )  # fmt: skip
+        assert smtp_script.messages == []
+
+    def test_a_password_link_that_has_ended_is_not_sent(self, smtp_script: ScriptedServer, grace: User) -> None:
+        for days in (1, 3):
+            until = NOW + timedelta(days=days)
+            people.owe_password_link(user=grace, address=f"https://console.example/{days}", until=until, now=NOW)
+
+        deliver(now=NOW + timedelta(days=2))
+
+        [received] = smtp_script.messages
+        assert "https://console.example/3" in received.text
+        [ended] = Notification.objects.filter(state=State.FAILED)
+        assert ended.last_words == "Its link had ended before it could be sent; it has to be asked for again."
+        assert ended.message is None
+
+    def test_an_invitation_that_waits_keeps_no_other_from_being_sent_once_its_link_has_ended(
+        self, smtp_script: ScriptedServer, boss: User, grace: User
+    ) -> None:
+        assert people.invite(actor=boss, user=grace, now=NOW)
+        assert not people.invite(actor=boss, user=grace, now=NOW + LIFETIME * 0.9)
+
+        assert people.invite(actor=boss, user=grace, now=NOW + LIFETIME * 1.1)
 
 
 def test_the_day_on_which_a_link_ends_is_that_of_its_reader(smtp_script: ScriptedServer) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import struct
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -93,7 +94,7 @@ class TestWords:
         made = save(sue, kind="ACCOUNT", **words)
 
         owe_password_link(user=sue, address="https://console.example/reset/1/", until=NOW, now=NOW)
-        deliver()
+        deliver(now=NOW - timedelta(days=1))
 
         [received] = smtp_script.messages
         assert received.message["Subject"] == "Your new password"
