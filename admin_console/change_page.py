@@ -42,18 +42,20 @@ class Mails:
     waiting: int  # those that were deferred are among them
     deferred: int
     failed: int
+    needless: int
     query: str  # of the page that lists them
 
     @property
     def owed(self) -> int:
-        return self.sent + self.waiting + self.failed
+        return self.sent + self.waiting + self.failed + self.needless
 
     @classmethod
     def of(cls, label: str, fates: Mapping[Any, int], **found_by: object) -> Self:
         """Return the emails of a kind from how many are in each state, and what finds them."""
         waiting, sent = sum(fates.get(state, 0) for state in OPEN), fates.get(State.SENT, 0)
-        failed = sum(fates.values()) - waiting - sent
-        return cls(label, sent, waiting, fates.get(State.DEFERRED, 0), failed, f"?{urlencode(found_by)}")
+        needless = fates.get(State.NEEDLESS, 0)
+        failed = sum(fates.values()) - waiting - sent - needless
+        return cls(label, sent, waiting, fates.get(State.DEFERRED, 0), failed, needless, f"?{urlencode(found_by)}")
 
 
 class Outcome:

@@ -151,7 +151,7 @@ class Letters:
         found = {} if self._finds_nobody else self._counts.by_state
         rows = [("", _("All"), sum(found.values()), self.query(without="state"), "state" not in self.values)]
         for state in [state for state in State if state in found]:
-            tone = "good" if state == State.SENT else "bad" if state in RETRYABLE else "info"
+            tone = {State.SENT: "good", State.NEEDLESS: ""}.get(state, "bad" if state in RETRYABLE else "info")
             rows.append((tone, str(state.label), found[state], self.query(state=state.value), self.values.get("state") == state))
         return rows
 

@@ -234,7 +234,7 @@ class _Delivery:
             if notification.attempts > MOST_ATTEMPTS:
                 batch.decide(notification, Fate(State.EXPIRED, words="Its senders ended without an answer, again and again."))
             elif not isinstance(letter, Letter):
-                batch.decide(notification, Fate(State.FAILED, words=str(letter)))
+                batch.decide(notification, Fate(letter.state, words=str(letter)))
             elif (failed := self._known.get(suppression.normalised(letter.to))) and suppression.forbids(failed, notification):
                 batch.decide(notification, Fate(State.FAILED, words=suppression.words_for(failed)))
             else:

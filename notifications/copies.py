@@ -7,8 +7,8 @@ from typing import Any
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from notifications.emails import KINDS, Kind, Message, compose, language_of, own_words
-from notifications.models import MailIdentity, Notification, Wording
+from notifications.emails import KINDS, Kind, Message, NeedlessError, UnsendableError, compose, language_of, own_words
+from notifications.models import MailIdentity, Notification, State, Wording
 from notifications.wordings import Identity, Words, identity
 from users.models import User
 
@@ -40,7 +40,9 @@ def copy_of(letter: Notification) -> Copy:
     if reader is None or reader.is_erased:
         raise NoCopyError(_("Its reader was erased, and what it said with them."))
     facts: Any = kind.facts([letter]).get(letter.pk) if kind else None
-    if kind is None or facts is None:
+    if letter.state == State.NEEDLESS or isinstance(facts, NeedlessError):
+        raise NoCopyError(_("It need not be sent: what it was to tell was taken back before."))
+    if kind is None or facts is None or isinstance(facts, UnsendableError):
         raise NoCopyError(_("Its text is not kept: it was for its reader only, or what it told of is gone."))
     if kind.lets_in:
         facts = replace(facts, address=f"{settings.CONSOLE_URL}/…")

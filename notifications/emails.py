@@ -29,7 +29,7 @@ from notifications import mime, phrases, wordings
 from notifications.colours import DARK_PAPER, LIGHT_PAPER, readable
 from notifications.markup import as_text, dressed, harmless
 from notifications.message_ids import message_id_of
-from notifications.models import Owed, ReplyTo
+from notifications.models import Owed, ReplyTo, State
 from notifications.placeholders import Pieces, Placeholder, Value, cut, one_line
 from notifications.wordings import Identity, Words
 from users.models import User, full_name
@@ -109,6 +109,14 @@ class Reader(NamedTuple):
 
 class UnsendableError(Exception):
     """An email that cannot be sent; the text says why."""
+
+    state = State.FAILED  # what it ends as
+
+
+class NeedlessError(UnsendableError):
+    """An email that need not be sent any more: what it was to tell was taken back."""
+
+    state = State.NEEDLESS
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class State(models.TextChoices):
     FAILED = "FAILED", _("Failed")
     UNKNOWN = "UNKNOWN", _("Unknown")  # the connection was lost after the last byte, twice
     EXPIRED = "EXPIRED", _("Expired")  # the server kept deferring it
+    NEEDLESS = "NEEDLESS", _("Not needed")  # what it was to tell was taken back before it was sent
 
 
 OPEN = (State.QUEUED, State.CLAIMED, State.DEFERRED)
@@ -85,6 +86,10 @@ class Notification(models.Model):
             models.Index(fields=["id"], condition=Q(state__in=RETRYABLE), name="notifications_failed"),
             # All but those that are owed by the million: which of them name somebody, an erasure asks.
             models.Index(fields=["id"], condition=~Q(kind__in=("CHANGE", "ONBOARDING")), name="notifications_one_by_one"),
+            # Of how to start with a product: whoever holds it again is owed it again.
+            models.Index(
+                fields=["user", "about"], condition=Q(kind="ONBOARDING", state="NEEDLESS"), name="notifications_needless"
+            ),
             BrinIndex(fields=["owed_at"], name="notifications_by_time"),  # a few pages: rows come in the order of time
         ]
 
@@ -105,6 +110,16 @@ class Notification(models.Model):
         """Whether it is still going to be sent."""
         return self.state in OPEN
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it tells what it told: it was tried for good, or may have gone out."""
+        return self.possible_duplicate or (self.version is not None and not self.is_open)
+
+    @property
+    def told_until(self) -> datetime:
+        """The moment about which it told what it tells, if it was tried for good."""
+        return self.sent_at or self.not_before
+
 
 class Claimed(NamedTuple):
     """Of a notification what it takes to send it: there are so many in a batch, and one of the model costs five times as much."""
@@ -119,6 +134,11 @@ class Claimed(NamedTuple):
     message_id: str
     lease: datetime  # its `not_before`: it tells one claim of an email from the next
     message: Any
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it tells what it told: it may have gone out."""
+        return self.possible_duplicate
 
 
 type Owed = Notification | Claimed

@@ -275,10 +275,22 @@ WITH taken AS (
 """
 
 
+NEEDED_AGAIN = f"""
+UPDATE notifications_notification n SET state = 'QUEUED', attempts = 0, not_before = statement_timestamp(), last_words = ''
+FROM (SELECT user_id, after FROM products_accesschange WHERE {RECORDED}) changed
+WHERE n.kind = 'ONBOARDING' AND n.state = 'NEEDLESS' AND n.user_id = changed.user_id AND n.about = ANY(changed.after)
+"""
+
+
 def _owe_emails(change: BulkChange, facts: dict[str, Any]) -> None:
-    """Owe a change email to everyone changed, unless switched off, and an onboarding email for every first-ever activation."""
+    """Owe a change email to everyone changed, unless switched off, and an onboarding email for every first-ever activation.
+
+    One that was not needed any more, for the product was taken again before it was sent, is owed again with the product.
+    """
     if change.notify:
         notifications.queue("CHANGE", f"SELECT user_id, change_id FROM products_accesschange WHERE {RECORDED}", facts, anew=True)
     if facts["welcoming"]:
         welcomed = "products_accesschange, unnest(first & %(welcoming)s::int[]) AS product"
         notifications.queue("ONBOARDING", f"SELECT user_id, product FROM {welcomed} WHERE {RECORDED}", facts)
+    with connection.cursor() as cursor:
+        cursor.execute(NEEDED_AGAIN, facts)

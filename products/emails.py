@@ -1,5 +1,6 @@
 """What the emails about products tell: a change of someone's products, how to start with one, and what comes with an account."""
 
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,8 +13,8 @@ from django.utils.translation import get_language, gettext
 from django.utils.translation import gettext_lazy as _
 
 from notifications import emails
-from notifications.emails import Actor, Kind
-from notifications.models import Owed
+from notifications.emails import Actor, Kind, NeedlessError
+from notifications.models import Notification, Owed
 from notifications.people import INVITATION, ROLE
 from notifications.phrases import day, joined, link, listing, note, sentences, together
 from notifications.placeholders import Placeholder, Value
@@ -34,6 +35,7 @@ NOTHING_LEFT = _(
     "You have no products any more, so your access is suspended: "
     "you cannot sign in to any product until one is assigned to you again."
 )
+TAKEN_BACK = "Nothing is left to tell: what it was to tell was taken back before it was sent."
 LISTS = {
     "added": (_("New for you:"), "+", "good", "#137a46"),
     "removed": (_("No longer available to you:"), "−", "bad", "#b3261e"),
@@ -94,7 +96,8 @@ class RoleFacts:
 def change_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
     """Return what the changes that each email tells of did to its user, by notification id: read from the entitlement history.
 
-    That is from before the first of them to after the last, in four queries. Who acted is whoever made the last one.
+    That is from before the first of them to after the last, as far as it is still so, and what is held now: five queries. Who
+    acted is whoever made the last one. An email that may have gone out tells what it told.
     """
     told = told_in(notifications)
     tells = {(n.user_id, change): n.id for n in notifications for change in told[n.id]}
@@ -102,20 +105,33 @@ def change_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
         change_id__in={change for _user, change in tells}, user__id__any={user for user, _change in tells}
     )
     spans: dict[int, tuple[list[int], list[int], int | None]] = {}
-    rows = changes.order_by("id").values_list("user_id", "change_id", "before", "after", "actor_id")
-    for user, change, before, after, actor in rows:
+    last: dict[int, int] = {}
+    rows = changes.order_by("id").values_list("id", "user_id", "change_id", "before", "after", "actor_id")
+    for row, user, change, before, after, actor in rows:
         # A single change too may reach a user in several steps.
         if letter := tells.get((user, change)):
             spans[letter] = (spans[letter][0] if letter in spans else before), after, actor
+            last[letter] = row
     names, actors = product_names(), _actors(actor for _before, _after, actor in spans.values())
+    held, held_then = _sets_held({n.user_id for n in notifications}), _sets_held_then(notifications, last)
 
     @cache  # most of a batch is told what others of it are told
-    def facts(before: tuple[int, ...], after: tuple[int, ...], actor: int | None) -> ChangeFacts:
-        had, has = set(before), set(after)
-        told_of = _named(names, has - had), _named(names, had - has), _named(names, has)
+    def facts(before: tuple[int, ...], after: tuple[int, ...], held: tuple[int, ...], actor: int | None) -> ChangeFacts:
+        had, has, holds = set(before), set(after), set(held)
+        told_of = _named(names, (has - had) & holds), _named(names, had - has - holds), _named(names, holds)
         return ChangeFacts(*told_of, actor=actors.get(actor or 0))
 
-    return {letter: facts(tuple(before), tuple(after), actor) for letter, (before, after, actor) in spans.items()}
+    found: dict[int, Hashable] = {}
+    for n in notifications:
+        if n.id in spans:
+            before, after, by = spans[n.id]
+            holds = held_then.get(n.id, after) if n.is_fixed else held.get(n.user_id, [])
+            tells_of = facts(tuple(before), tuple(after), tuple(holds), by)
+            if tells_of.added or tells_of.removed:
+                found[n.id] = tells_of
+            else:  # what went out told something: it was taken back in the seconds between composing and sending
+                found[n.id] = facts(tuple(before), tuple(after), tuple(after), by) if n.is_fixed else NeedlessError(TAKEN_BACK)
+    return found
 
 
 def change_values(facts: ChangeFacts) -> dict[str, Value]:
@@ -134,7 +150,10 @@ def change_values(facts: ChangeFacts) -> dict[str, Value]:
 
 
 def onboarding_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
-    """Return the product that each user starts with, by notification id, in five queries."""
+    """Return the product that each user starts with, by notification id, in five queries.
+
+    Who holds it no more is not told how to start with it. Granted again, it is owed again (products/batch.py).
+    """
     products, users = Product.objects.in_bulk({n.about for n in notifications}), {n.user_id for n in notifications}
     given = AccessChange.objects.filter(user__id__any=users, first__overlap=list(products))
     givers = {
@@ -143,6 +162,8 @@ def onboarding_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
     actors, held = _actors(givers.values()), _held(users)
     return {
         n.id: OnboardingFacts(actors.get(givers.get((n.user_id, n.about)) or 0), product.name, product.code, held[n.user_id])
+        if product.name in held[n.user_id] or n.is_fixed
+        else NeedlessError(TAKEN_BACK)
         for n in notifications
         if (product := products.get(n.about))
     }
@@ -254,8 +275,28 @@ def _actors(ids: Iterable[int | None]) -> dict[int, Actor]:
 def _held(users: Iterable[int]) -> dict[int, tuple[str, ...]]:
     """Return what each of the users holds, by their ids."""
     names, users = product_names(), list(users)
-    held = dict(ProductAccess.objects.filter(pk__in=users).values_list("pk", "products"))
+    held = _sets_held(users)
     return {user: _named(names, set(held.get(user, ()))) for user in users}
+
+
+def _sets_held(users: Iterable[int]) -> dict[int, list[int]]:
+    """Return the products that each of the users holds, by their ids."""
+    return dict(ProductAccess.objects.filter(user__id__any=users).values_list("user_id", "products"))
+
+
+def _sets_held_then(notifications: Sequence[Owed], told: Mapping[int, int]) -> dict[int, list[int]]:
+    """Return what the users of emails that are over held when they were sent, where it was changed after the last row told.
+
+    When one that may have gone out was sent nobody knows.
+    """
+    letters, held = defaultdict[int, list[Notification]](list), dict[int, list[int]]()
+    for n in notifications:
+        if isinstance(n, Notification) and n.is_fixed and not n.is_open and n.id in told:
+            letters[n.user_id].append(n)
+    later = AccessChange.objects.filter(user__id__any=list(letters), id__gt=min(told.values(), default=0)).order_by("id")
+    for user, row, at, after in later.values_list("user_id", "id", "at", "after") if letters else ():
+        held |= {n.id: after for n in letters[user] if row > told[n.id] and at <= n.told_until}
+    return held
 
 
 def _named(names: Mapping[int, str], products: set[int]) -> tuple[str, ...]:

@@ -11,11 +11,12 @@ from django.test import Client
 from django.utils.timezone import now
 
 from notifications import customising, people
+from notifications.actions import deliver_due
 from notifications.models import MailIdentity, MailServer, Notification, State, Suppression, Wording
 from products.models import BulkChange
 from tests.console.pages import shown
 from tests.console.test_notifications import owed
-from tests.factories import NOW, change, give, ids, make_group, make_user
+from tests.factories import NOW, change, give, ids, make_group, make_user, undo
 from users.models import Role, User
 
 pytestmark = pytest.mark.django_db
@@ -118,6 +119,7 @@ def test_it_is_written_in_the_words_and_under_the_name_of_its_time(
 
 
 def test_one_that_waits_is_shown_as_it_would_be_sent(client: Client, ada: User, grace: User) -> None:
+    give(grace, "meeting")
     waiting = owed(grace, state=State.DEFERRED, not_before=now(), last_words="451 Later")
 
     words = text_of(client, waiting)
@@ -126,6 +128,37 @@ def test_one_that_waits_is_shown_as_it_would_be_sent(client: Client, ada: User, 
     assert "GoTo Meeting" in words
     assert "Next try" in words
     assert "451 Later" in words
+
+
+def test_of_one_that_is_not_needed_any_more_it_is_said_why_and_it_is_no_failure(client: Client, ada: User, grace: User) -> None:
+    made = change(ada, [grace], "rescue", notify=True, now=now())
+    undo(ada, made)
+    deliver_due(now=now())
+    letter = Notification.objects.get(user=grace, kind="CHANGE")
+
+    words = text_of(client, letter)
+
+    assert f"Change of products · Change #{made.pk} Not needed" in words
+    assert "It cannot be shown It need not be sent: what it was to tell was taken back before." in words
+    assert "Nothing is left to tell: what it was to tell was taken back before it was sent." in words
+    assert "Try again" not in words
+    assert "Change emails 1 owed 1 not needed" in shown(client.get(f"/changes/{made.pk}/"))
+    assert f"/notifications/{letter.pk}/" in client.get("/notifications/?state=NEEDLESS").content.decode()
+    assert f"/notifications/{letter.pk}/" not in client.get("/notifications/?state=UNSENT").content.decode()
+
+
+def test_what_was_held_when_it_was_sent_is_shown_though_no_email_told_of_it(
+    client: Client, ada: User, grace: User, letter: Notification
+) -> None:
+    change(ada, [grace], "meeting", "central", notify=False, now=now())
+    Notification.objects.filter(pk=letter.pk).update(sent_at=now())
+    change(ada, [grace], "webinar", notify=False, now=now())
+
+    words = text_of(client, letter)
+
+    assert "+ GoTo Meeting" in words
+    assert "* Central" in words
+    assert "Webinar" not in words
 
 
 def test_a_link_that_lets_its_reader_in_is_shown_to_nobody_else(client: Client, grace: User) -> None:

@@ -107,15 +107,30 @@ class TestOnboardingEmail:
             assert "Ada Admin has assigned GoTo Meeting to you: you can now use it at Aldermoor." in words
             assert "What you can use now: GoTo Meeting Rescue" in words
 
-    def test_it_says_that_nothing_is_held_any_more(self, smtp_script: ScriptedServer) -> None:
-        ada, grace = make_user(role=Role.ADMIN), make_user()
-        change(ada, [grace], "meeting", notify=False)
-        change(ada, [grace], notify=False)
+    def test_of_a_product_that_was_taken_again_before_it_is_sent_with_the_product_given_again(
+        self, smtp_script: ScriptedServer
+    ) -> None:
+        ada, grace, alan = make_user(role=Role.ADMIN), make_user(), make_user()
+        made = change(ada, [grace, alan], "meeting", "webinar", notify=False)
+        undo(ada, made)
+        change(ada, [grace, alan], "webinar", notify=False)
 
         deliver()
 
-        [received] = smtp_script.messages
-        assert "You hold no product at the moment." in received.text
+        fates = Notification.objects.filter(kind="ONBOARDING", about=product("meeting").pk).values_list("user", "state")
+        assert set(fates.all()) == {(grace.pk, State.NEEDLESS), (alan.pk, State.NEEDLESS)}
+        assert {m.message["Subject"] for m in smtp_script.messages} == {"How to start with GoTo Webinar"}
+
+        change(ada, [grace], "meeting", notify=False)
+        deliver()
+        change(ada, [grace], notify=False)
+        change(ada, [grace], "meeting", notify=False)
+        deliver()
+
+        assert set(fates.all()) == {(grace.pk, State.SENT), (alan.pk, State.NEEDLESS)}
+        [*_webinars, last] = smtp_script.messages
+        assert last.message["Subject"] == "How to start with GoTo Meeting"
+        assert len(smtp_script.messages) == 3
 
     def test_it_is_sent_once_in_a_life(self, smtp_script: ScriptedServer) -> None:
         grace = make_user()

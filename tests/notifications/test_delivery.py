@@ -12,6 +12,7 @@ from django.utils import timezone
 from notifications import actions, emails, queries
 from notifications.emails import UnsendableError
 from notifications.models import MailServer, Notification, State
+from products.models import ProductAccess
 from tests.factories import change, make_user, make_users, product
 from tests.mail import ScriptedServer
 from users.models import Action, Role, User
@@ -33,7 +34,10 @@ POISON += ["gr😀ce@people.example", "<grace@people.example>", "grace@people..e
 
 
 def owe(*users: User, kind: str = "ONBOARDING", code: str = "meeting") -> int:
-    """Owe each user an onboarding email for a product."""
+    """Owe each user an onboarding email for a product, which they hold."""
+    for access in ProductAccess.objects.filter(user__in=users).exclude(products__contains=[product(code).pk]):
+        access.products = access.ever = sorted({*access.products, product(code).pk})
+        access.save(update_fields=["products", "ever"])
     return actions.queue(
         kind,
         "SELECT unnest(%(users)s::int[]), %(product)s::bigint",
@@ -411,9 +415,9 @@ class TestDelivery:
         owed = list(Notification.objects.all())
         assert len(owed) == 2 * size
 
-        # the users; what is told in one, the history, all products, who acted; the products to start with, the history, who gave
-        # them, all products, who holds what; the words and whose
-        with django_assert_num_queries(12):
+        # the users; what is told in one, the history, all products, who acted, who holds what; the products to start with, the
+        # history, who gave them, all products, who holds what; the words and whose
+        with django_assert_num_queries(13):
             built = emails.build(owed, now=NOW)
 
         assert all(isinstance(letter, emails.Letter) for letter in built.values())

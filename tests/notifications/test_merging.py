@@ -1,4 +1,7 @@
-"""Several waiting change emails of a user become one that tells all; the others point at it and share its fate (rule E1)."""
+"""Several waiting change emails of a user become one that tells all; the others point at it and share its fate (rule E1).
+
+What was taken back before an email is sent is not in it.
+"""
 
 from typing import Any
 
@@ -7,7 +10,7 @@ from django.utils import timezone
 
 from notifications import actions
 from notifications.models import Notification, State
-from tests.factories import change, make_user
+from tests.factories import change, give, make_user, undo
 from tests.mail import Received, ScriptedServer
 from tests.notifications.test_delivery import LATER, deliver
 from users.models import Role, User
@@ -140,3 +143,72 @@ def test_what_may_have_gone_out_is_sent_again_as_it_was(smtp_script: ScriptedSer
     assert all(len(set(texts)) == 1 for texts in by_id.values())
     assert [one.possible_duplicate for one in told(grace)] == [True, True, False]
     assert {one.state for one in told(grace)} == {State.SENT}
+
+
+def test_what_was_taken_back_before_it_was_sent_is_not_told(smtp_script: ScriptedServer, admin: User) -> None:
+    grace, ada = make_user(), give(make_user(), "rescue")
+    undo(admin, change(admin, [grace], "rescue"))
+    undo(admin, change(admin, [ada]))
+
+    deliver()
+
+    assert smtp_script.messages == []
+    for user in (grace, ada):
+        [one] = told(user)
+        assert (one.state, one.last_words) == (
+            State.NEEDLESS, "Nothing is left to tell: what it was to tell was taken back before it was sent."
+        )  # fmt: skip
+        assert not one.can_be_retried
+    assert actions.retry_all(actor=admin, found=Notification.objects.all(), now=NOW) == 0
+
+
+def test_those_that_were_taken_back_together_share_that(smtp_script: ScriptedServer, admin: User) -> None:
+    grace = make_user()
+    change(admin, [grace], "rescue")
+    change(admin, [grace])
+
+    deliver()
+
+    assert smtp_script.messages == []
+    first, second = told(grace)
+    assert (first.state, first.told_by, second.state) == (State.NEEDLESS, second, State.NEEDLESS)
+
+
+def test_it_tells_what_is_still_so_and_what_is_held_now(smtp_script: ScriptedServer, admin: User) -> None:
+    grace = give(make_user(), "webinar", "training")
+    change(admin, [grace], "rescue", "central")
+    change(admin, [grace], "rescue", "training", "resolve", notify=False)
+
+    deliver()
+
+    [received] = changes_received(smtp_script, grace)
+    assert products(received, "+") == {"Rescue"}  # and no word of Central, which is gone again
+    assert products(received, "-") == {"GoTo Webinar"}
+    assert products(received, "*") == {"Rescue", "GoTo Training", "GoTo Resolve"}  # the last one without a word that it is new
+
+
+def test_who_was_left_without_products_since_learns_that(smtp_script: ScriptedServer, admin: User) -> None:
+    grace = give(make_user(), "rescue")
+    change(admin, [grace], "central")
+    change(admin, [grace], notify=False)
+
+    deliver()
+
+    [received] = changes_received(smtp_script, grace)
+    assert received.message["Subject"] == "Your product access at Aldermoor is suspended"
+    assert products(received, "+") == set()
+
+
+def test_what_may_have_gone_out_tells_the_same_though_it_was_taken_back_since(smtp_script: ScriptedServer, admin: User) -> None:
+    grace = make_user()
+    made = change(admin, [grace], "rescue")
+    smtp_script.rules[grace.email] = "DROP AFTER DATA"
+    deliver()
+    smtp_script.rules.clear()
+    undo(admin, made)
+
+    deliver(now=NOW + LATER)
+
+    first, second = changes_received(smtp_script, grace)
+    assert first.text == second.text
+    assert told(grace)[0].state == State.SENT

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifications.actions import deliver_due
-from notifications.models import Notification
+from notifications.models import Notification, State
 from products import actions, previews
 from products.models import TICKED_MODES, BulkChange, Mode, Product
 from products.selection import Selection
@@ -361,12 +361,27 @@ def assert_told(made: BulkChange, *, changed: int, unchanged: int, skipped: dict
     assert dict(made.skips.values_list("user_id", "reason")) == skipped
 
 
+def was_taken_back(there: Organisation, letter: Notification) -> bool:
+    """Return whether nothing of what an email is to tell is still so."""
+    held = there.model[letter.user_id].held
+    if letter.kind == "ONBOARDING":
+        return there.code_of[letter.about] not in held
+    told = {letter.about, *Notification.objects.filter(told_by=letter).values_list("about", flat=True)}
+    spans = [wrote[letter.user_id] for made, wrote in there.done if made.pk in told and letter.user_id in wrote]
+    before, after = spans[0][0], spans[-1][1]
+    return not ((after - before) & held or before - after - held)
+
+
 def assert_agree(there: Organisation, inbox: Callable[[], Counter[tuple[str, str, int]]]) -> None:
     """See that everybody holds and was told what the rules say, and that history, counters and seats tell the same."""
     assert breaches() == []
     while deliver_due(now=NOW):
         pass
     received = inbox()
+    for letter in Notification.objects.filter(user__in=there.model, told_by=None).select_related("user"):
+        assert (letter.state == State.NEEDLESS) == was_taken_back(there, letter)
+        if letter.state == State.NEEDLESS:
+            received[letter.user.email, letter.kind, letter.about] += 1
     for told in Notification.objects.exclude(told_by=None).select_related("user", "told_by"):  # by an email that told the whole
         assert told.told_by
         received[told.user.email, told.kind, told.about] += received[told.user.email, told.told_by.kind, told.told_by.about]
