@@ -20,21 +20,22 @@ from notifications.actions import believe_provider
 # Anymail does not try SendGrid's any more, which it would say at each start, and not as a line of JSON.
 warnings.filterwarnings("ignore", category=AnymailNotSupportedWarning)
 
-# Who may tell us something: not Amazon SES, for which anymail wants boto3.
-PROVIDERS = (
-    "brevo",
-    "mailersend",
-    "mailgun",
-    "mailjet",
-    "mailtrap",
-    "mandrill",
-    "postal",
-    "postmark",
-    "resend",
-    "sendgrid",
-    "sparkpost",
-    "unisender_go",
-)
+# Who may tell us something: not Amazon SES, for which anymail wants boto3. Each with where it says, and how, that what anymail
+# calls a bounce is of this email only: it may arrive yet, or the next one may. The others tell that as something else.
+PROVIDERS: dict[str, dict[str, tuple[str | bool, ...]]] = {
+    "brevo": {"event": ("soft_bounce",)},
+    "mailersend": {"data.type": ("soft_bounced",)},
+    "mailgun": {},
+    "mailjet": {"hard_bounce": (False,), "error": ("quota exceeded",)},
+    "mailtrap": {},
+    "mandrill": {"event": ("soft_bounce",)},
+    "postal": {},
+    "postmark": {"Type": ("SoftBounce",)},
+    "resend": {"data.bounce.type": ("Transient", "Undetermined")},
+    "sendgrid": {"type": ("blocked",)},
+    "sparkpost": {"msys.message_event.bounce_class": ("20", "21", "22", "23", "40", "70")},
+    "unisender_go": {"delivery_info.delivery_status": ("err_mailbox_full", "err_too_large")},
+}
 # A provider may also refuse what it knows not to arrive; any other refusal is not about the address.
 OF_THE_ADDRESS = (RejectReason.INVALID, RejectReason.BOUNCED)
 
@@ -60,12 +61,13 @@ def email_events(request: HttpRequest, provider: str) -> HttpResponseBase:
 
 
 @receiver(tracking)
-def hear(event: AnymailTrackingEvent, **_: Any) -> None:
+def hear(event: AnymailTrackingEvent, esp_name: str, **_: Any) -> None:
     """Pass on what says that an address does not take our emails."""
     is_bounce = event.event_type == EventType.BOUNCED and event.reject_reason in (None, *OF_THE_ADDRESS)
     is_refusal = event.event_type == EventType.REJECTED and event.reject_reason in OF_THE_ADDRESS
     is_complaint = event.event_type == EventType.COMPLAINED
-    if event.recipient and (is_bounce or is_refusal or is_complaint):
+    fails = (is_bounce or is_refusal) and not _may_pass(event.esp_event, esp_name)
+    if event.recipient and (fails or is_complaint):
         words = " ".join(f"{event.mta_response or event.description or event.event_type}".replace("\x00", "").split())[:500]
         believe_provider(
             is_complaint=is_complaint,
@@ -74,3 +76,14 @@ def hear(event: AnymailTrackingEvent, **_: Any) -> None:
             words=words,
             now=timezone.now(),
         )
+
+
+def _may_pass(told: Any, esp_name: str) -> bool:
+    """Return whether the provider itself calls a bounce soft: of a full mailbox, or of a server that is away."""
+    for where, values in PROVIDERS[esp_name.lower().replace(" ", "_")].items():
+        said = told
+        for name in where.split("."):
+            said = said.get(name) if isinstance(said, dict) else None
+        if said in values:
+            return True
+    return False

@@ -1,4 +1,4 @@
-"""Each provider whose webhook is documented is understood, with the key that it signs by and without."""
+"""Each provider whose webhook is documented is understood, with the key that it signs by and without, and its soft bounces."""
 
 import hashlib
 import hmac
@@ -26,7 +26,7 @@ GRACE = "grace@people.example"
 POSTAL = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 pytestmark = [pytest.mark.django_db, pytest.mark.filterwarnings("ignore:django-anymail has dropped official support")]
 
-# What each posts of an address that there is not.
+# What each posts of an address that there is not and of a mailbox that is full.
 HARD: dict[str, Any] = {
     "brevo": {"event": "hard_bounce", "email": GRACE, "reason": "no such user"},
     "mailersend": {
@@ -65,6 +65,32 @@ HARD: dict[str, Any] = {
         "event_time": "2026-01-31 12:00:00",
         "delivery_info": {"delivery_status": "err_user_unknown"},
     },
+}
+SOFT: dict[str, Any] = {
+    "brevo": {"event": "soft_bounce", "email": GRACE, "reason": "mailbox is full"},
+    "mailersend": {
+        "type": "activity.soft_bounced",
+        "data": {
+            "type": "soft_bounced",
+            "email": {"recipient": {"email": GRACE}},
+            "morph": {"object": "recipient_bounce", "reason": "mailbox is full"},
+        },
+    },
+    "mailgun": {"event-data": HARD["mailgun"]["event-data"] | {"severity": "temporary"}},
+    "mailjet": [{"event": "bounce", "email": GRACE, "time": 1, "error": "quota exceeded", "hard_bounce": False}],
+    "mailtrap": {"events": [HARD["mailtrap"]["events"][0] | {"event": "soft bounce"}]},
+    "mandrill": [{"event": "soft_bounce", "ts": 1, "_id": "7", "msg": {"email": GRACE, "diag": "mailbox is full"}}],
+    "postal": {"timestamp": 1, "payload": {"message": {"id": 7, "to": GRACE}, "status": "SoftFail", "output": "mailbox is full"}},
+    "postmark": HARD["postmark"] | {"Type": "SoftBounce", "Description": "mailbox is full"},
+    "resend": {
+        "type": "email.bounced",
+        "data": {"to": [GRACE], "bounce": {"type": "Transient", "message": "sent a bounce message because the inbox was full"}},
+    },
+    "sendgrid": [{"event": "bounce", "type": "blocked", "email": GRACE, "timestamp": 1, "reason": "mailbox is full"}],
+    "sparkpost": [
+        {"msys": {"message_event": {"type": "bounce", "bounce_class": "22", "raw_rcpt_to": GRACE, "raw_reason": "full"}}}
+    ],
+    "unisender_go": HARD["unisender_go"] | {"delivery_info": {"delivery_status": "err_mailbox_full"}},
 }
 SIGNING = {"mailersend", "mailgun", "mandrill", "postal", "unisender_go"}
 
@@ -120,7 +146,7 @@ def test_those_that_are_documented_are_those_that_are_understood() -> None:
     docs = (Path(__file__).parents[2] / "docs" / "notifications.md").read_text()
     (named,) = re.findall(r"\*\*The provider's webhook\*\* \((.*?); understood by django-anymail\)", docs, re.DOTALL)
     assert {name.lower().replace(" ", "_") for name in re.split(r",\s+", named.replace("\n", " "))} == set(PROVIDERS)
-    assert set(HARD) == set(PROVIDERS)
+    assert set(HARD) == set(SOFT) == set(PROVIDERS)
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -133,6 +159,19 @@ def test_who_is_set_up_is_believed_of_an_address_that_there_is_not(
     assert tell(client, provider, HARD[provider]).status_code == 200
 
     assert Suppression.objects.get().address == GRACE
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_soft_bounce_says_nothing_of_an_address(
+    client: Client, settings: Any, monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    make_user(email=GRACE)
+    give_key(settings, monkeypatch, public_key() if provider == "postal" else KEY)
+
+    for _time in range(2):
+        assert tell(client, provider, SOFT[provider]).status_code == 200
+
+    assert not Suppression.objects.exists()
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
