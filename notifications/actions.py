@@ -142,7 +142,8 @@ def release(*, actor: User, address: str) -> bool:
 def take_back(*, message_id: str, address: str, words: str, now: datetime) -> bool:
     """Mark an email that came back for good as failed, and remember it of its address; return whether it is one of ours.
 
-    However many say so, it comes back once. `message_id` and `address` are as the report says (`bounces.read`).
+    However many say so, it comes back once. `message_id` and `address` are as the report says (`bounces.read`). Raises
+    bounces.StillBeingSent: what a sender has is in a moment sent or not.
     """
     with transaction.atomic():
         letter = bounces.returned(message_id, address)
@@ -162,7 +163,7 @@ def believe_provider(*, is_complaint: bool, message_id: str, address: str, words
 
     It proved who it is, so its word counts for the address even when it knows the email by another Message-ID than ours; but for
     one that a user has only, for other software may send by the same account. Of an email of ours it counts once, whoever else
-    reports it.
+    reports it. Raises bounces.StillBeingSent.
     """
     if is_complaint:
         suppression.note_failure(address, reason=words, source=Suppression.Source.COMPLAINED, now=now, for_good=True)

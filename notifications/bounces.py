@@ -27,6 +27,13 @@ class Bounce:
     words: str
 
 
+class StillBeingSent(Exception):
+    """An email comes back before its sender has settled what became of it: who reports it has to come again."""
+
+    def __str__(self) -> str:
+        return "The email that came back is still being sent: report it again in a minute."
+
+
 def read(report: bytes) -> list[Bounce]:
     """Return what a message reports as failed for good, address by address; nothing when it is no such report."""
     # Not by the newer policy: it reads addresses and ids, and some that anybody may write make it raise.
@@ -39,13 +46,16 @@ def read(report: bytes) -> list[Bounce]:
 def returned(message_id: str, address: str) -> Notification | None:
     """Return the email with this Message-ID as far as it was sent to this address, also when it came back since, or None.
 
-    Its row is locked: who is erased at this moment is either still to be erased or not found any more.
+    Its row is locked: who is erased at this moment is either still to be erased or not found any more. Raises StillBeingSent.
     """
     if (parts := parts_of(message_id)) is None:
         return None
     # Found by who is owed what, then compared: the Message-ID itself has no index.
     owed = Notification.objects.filter(user=parts.user, kind=parts.kind, about=parts.about)
-    letter = owed.filter(state__in=(*RETURNABLE, State.FAILED), told_by=None).select_for_update().first()
+    states = (*RETURNABLE, State.FAILED, State.CLAIMED)
+    letter = owed.filter(state__in=states, told_by=None).select_for_update().first()
+    if letter and letter.state == State.CLAIMED:
+        raise StillBeingSent
     if letter is None or not has_seal_of(letter, parts) or letter.to_address.lower() != address.strip().lower():
         return None
     return letter

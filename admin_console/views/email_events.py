@@ -16,6 +16,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from admin_console.access import public
 from notifications.actions import believe_provider
+from notifications.bounces import StillBeingSent
 
 # Anymail does not try SendGrid's any more, which it would say at each start, and not as a line of JSON.
 warnings.filterwarnings("ignore", category=AnymailNotSupportedWarning)
@@ -56,7 +57,10 @@ def email_events(request: HttpRequest, provider: str) -> HttpResponseBase:
             return HttpResponse(words, status=503, content_type="text/plain")
     elif lacks_key:
         return HttpResponse()  # Some ask whether there is such a page before they tell their key.
-    answer: HttpResponseBase = resolve(f"/{provider}/tracking/", urlconf="anymail.urls").func(request)
+    try:
+        answer: HttpResponseBase = resolve(f"/{provider}/tracking/", urlconf="anymail.urls").func(request)
+    except StillBeingSent as error:
+        return HttpResponse(f"{error}\n", status=503, content_type="text/plain")  # The provider tells it again.
     return answer
 
 

@@ -55,6 +55,23 @@ def test_an_email_known_by_our_message_id_is_marked(client: Client, smtp_script:
     assert (letter.state, letter.last_words) == (State.FAILED, "It came back. 550 5.1.1 No such user")
 
 
+def test_a_provider_that_is_quicker_than_the_sender_is_asked_to_tell_it_again(
+    client: Client, smtp_script: ScriptedServer
+) -> None:
+    grace = make_user()
+    owe(grace)
+    deliver()
+    Notification.objects.update(state=State.CLAIMED)
+    told = {"Email": grace.email, "MessageID": Notification.objects.get().message_id, "Description": "550 5.1.1 No such user"}
+    assert tell(client, **told).status_code == 503
+    Notification.objects.update(state=State.SENT)
+
+    assert tell(client, **told).status_code == 200
+
+    assert Notification.objects.get().state == State.FAILED
+    assert Suppression.objects.get().failures == 1
+
+
 def test_a_complaint_suppresses_at_once(client: Client) -> None:
     make_user(email="grace@people.example")
     tell(client, RecordType="SpamComplaint", Type="SpamComplaint", Email="grace@people.example")

@@ -10,7 +10,7 @@ from django.test import Client
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from notifications import actions, customising
+from notifications import actions, bounces, customising
 from notifications.message_ids import message_id_of
 from notifications.models import Notification, State, Suppression, Wording
 from products.erasure import erase_user
@@ -138,3 +138,34 @@ def test_what_is_told_in_the_moment_of_an_erasure_is_forgotten_too(
     assert not Suppression.objects.exists()
     letter.refresh_from_db()
     assert letter.last_words == "The user was erased."
+
+
+def test_an_email_that_comes_back_before_its_sender_has_settled_that_it_is_sent_is_to_be_reported_again(
+    smtp_script: ScriptedServer,
+) -> None:
+    grace = make_user()
+    owe(grace)
+
+    class Returning(list[Any]):
+        def append(self, received: Any) -> None:
+            super().append(received)
+            with pytest.raises(bounces.StillBeingSent):
+                came_back()
+            connection.close()
+            smtp_script.data_reply = "250 It came back"
+
+    def came_back() -> None:
+        [received] = smtp_script.messages
+        told = {"message_id": received.message["Message-ID"], "address": grace.email, "words": "5.1.1 No such user", "now": NOW}
+        actions.believe_provider(is_complaint=False, **told)
+
+    smtp_script.messages = Returning()
+    deliver(now=timezone.now())
+    letter = Notification.objects.get()
+    assert (letter.state, letter.last_words) == (State.SENT, "It came back")
+    assert not Suppression.objects.exists()
+
+    came_back()
+
+    assert Notification.objects.get().state == State.FAILED
+    assert Suppression.objects.get().failures == 1

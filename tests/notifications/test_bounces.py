@@ -2,10 +2,11 @@
 
 import io
 import mailbox
+import os
 from pathlib import Path
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from notifications import actions, bounces, suppression
@@ -298,3 +299,43 @@ def test_the_command_reads_each_message_of_a_maildir_once(smtp_script: ScriptedS
         call_command("read_bounces", maildir=str(tmp_path / "bounces"), stdout=told)
 
     assert told.getvalue() == "2 messages read, 1 emails came back\n0 messages read, 0 emails came back\n"
+
+
+@pytest.fixture
+def being_sent(smtp_script: ScriptedServer) -> Notification:
+    """Return an email that the server took, and whose sender did not settle yet what became of it."""
+    letter = sent_to(make_user())
+    Notification.objects.update(state=State.CLAIMED)
+    return letter
+
+
+def test_of_a_report_that_comes_too_soon_the_mail_server_is_told_to_hand_it_over_again(
+    being_sent: Notification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = io.StringIO()
+
+    def hand_over() -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(report(being_sent))))
+        call_command("read_bounces", stdout=told)
+
+    with pytest.raises(CommandError) as refused:
+        hand_over()
+    Notification.objects.update(state=State.SENT)
+    hand_over()
+
+    assert refused.value.returncode == os.EX_TEMPFAIL
+    assert told.getvalue() == "1 messages read, 1 emails came back\n"
+    assert Notification.objects.get().state == State.FAILED
+
+
+def test_in_a_maildir_it_waits_for_the_next_time_and_holds_up_no_other(being_sent: Notification, tmp_path: Path) -> None:
+    told, box = io.StringIO(), mailbox.Maildir(tmp_path / "bounces")
+    for letter in (being_sent, sent_to(make_user())):
+        box.add(report(letter))
+
+    for _time in range(2):
+        call_command("read_bounces", maildir=str(tmp_path / "bounces"), stdout=told)
+        Notification.objects.filter(state=State.CLAIMED).update(state=State.SENT)
+
+    assert told.getvalue() == "1 messages read, 1 emails came back\n" * 2
+    assert {letter.state for letter in Notification.objects.all()} == {State.FAILED}
