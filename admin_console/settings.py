@@ -245,7 +245,6 @@ DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.address(
 
 LOGGING = logging_settings(env.one_of("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")))
 
-LANGUAGE_CODE = "en"
 LANGUAGES = [
     ("en", "English"),
     ("fr", "Français"),
@@ -255,6 +254,8 @@ LANGUAGES = [
     ("pt", "Português"),
     ("nl", "Nederlands"),
 ]
+# Of whoever has and asks for none of these. (A variable LANGUAGE is there already: it is what the operator's shell speaks.)
+LANGUAGE_CODE = env.one_of("DEFAULT_LANGUAGE", "en", [code for code, _name in LANGUAGES])
 LOCALE_PATHS = [BASE_DIR / "locale"]
 FORMAT_MODULE_PATH = "admin_console.formats"
 TIME_ZONE = "UTC"

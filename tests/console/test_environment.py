@@ -50,6 +50,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("REDIS_URL", "http://localhost", "'http://localhost' is not valid; expected redis://"),
         ("REDIS_URL", "localhost:6379", "is not valid; expected redis://"),
         ("INACTIVE_AFTER_DAYS", "45", "'45' is not valid; expected one of 30, 60, 90"),
+        ("DEFAULT_LANGUAGE", "FR", "'FR' is not valid; expected one of en, fr, it, de, es, pt, nl"),
         ("BULK_BATCH_SIZE", "5.5", "'5.5' is not valid; expected a whole number"),
         ("TRUSTED_PROXY_COUNT", "many", "'many' is not valid"),
     ],
@@ -89,6 +90,12 @@ def test_a_secret_in_a_malformed_value_is_not_shown(monkeypatch: pytest.MonkeyPa
         read_settings()
     assert SECRET not in str(error.value)
     assert error.value.__cause__ is None
+
+
+@pytest.mark.parametrize(("given", "spoken"), [("", "en"), ("it", "it")])
+def test_the_organisation_has_a_language(monkeypatch: pytest.MonkeyPatch, given: str, spoken: str) -> None:
+    monkeypatch.setenv("DEFAULT_LANGUAGE", given)
+    assert read_settings()["LANGUAGE_CODE"] == spoken
 
 
 def test_any_value_can_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -67,6 +67,18 @@ def test_before_sign_in_the_browser_chooses(client: Client, accepted: str, expec
     assert spoken(client, **{"Accept-Language": accepted}) == expected
 
 
+@pytest.mark.parametrize("accepted", ["", "nl", "*"])
+def test_where_nobody_chose_the_organisations_language_is_spoken(client: Client, settings: Any, accepted: str) -> None:
+    settings.LANGUAGE_CODE = "fr"
+    assert spoken(client, **{"Accept-Language": accepted}) == "fr"
+    assert "Mot de passe" in client.get(SIGN_IN).text
+    assert spoken(client, **{"Accept-Language": "en"}) == "en"
+    assert "Password" in client.get(SIGN_IN, headers={"Accept-Language": "en"}).text
+
+    client.force_login(make_user(role=Role.ADMIN))
+    assert spoken(client, "/users/", **{"Accept-Language": accepted}) == "fr"
+
+
 def test_the_users_language_counts_more_than_the_browsers(client: Client) -> None:
     client.force_login(make_user(role=Role.ADMIN, language="fr"))
 
@@ -189,6 +201,15 @@ def test_an_email_is_in_its_readers_language_whoever_acts(client: Client, monkey
     assert told
     assert {language for language, _subject in told} == {"en"}
     assert all("password" in subject for _language, subject in told)
+
+
+def test_an_email_to_who_has_no_language_is_in_the_organisations(client: Client, settings: Any) -> None:
+    settings.LANGUAGE_CODE = "fr"
+    grace = give(make_user("Grace Hopper"), "meeting")
+    client.post("/accounts/password/reset/", {"email": grace.email}, headers={"Accept-Language": "de"})
+
+    [told] = Notification.objects.filter(user=grace, kind="ACCOUNT")
+    assert (told.language, "mot de passe" in told.message["subject"]) == ("fr", True)
 
 
 class TestShortcuts:

@@ -66,6 +66,15 @@ class TestChangeEmail:
         assert '<html lang="fr">' in received.html
         assert "votre accès est donc suspendu" in received.html
 
+    def test_it_is_written_in_the_organisations_language_to_who_has_none(
+        self, settings: Any, smtp_script: ScriptedServer
+    ) -> None:
+        settings.LANGUAGE_CODE = "fr"
+        received = changed(smtp_script, give(make_user("Zoé Lefèvre"), "meeting"))
+
+        assert received.message["Content-Language"] == "fr"
+        assert "votre accès est donc suspendu" in received.text
+
     @pytest.mark.parametrize(
         ("reader", "organisation", "written"), [("fr", "en", "fr"), ("", "fr", "fr"), ("nl", "en", "en"), ("nl", "fr", "fr")]
     )

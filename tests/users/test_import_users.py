@@ -148,6 +148,12 @@ def letters(number: int, which: int = 0) -> str:
     return "".join(random.Random(which).choices(string.ascii_letters, k=number))
 
 
+def test_it_speaks_one_language_whatever_the_organisations(people: Any, settings: Any) -> None:
+    settings.LANGUAGE_CODE = "fr"
+    _said, complained, _code = people("email", "nobody")
+    assert complained == "line 2: email: “nobody” is not an email.\n"
+
+
 def test_a_cell_is_refused_however_long_it_is(people: Any) -> None:
     _said, complained, code = people("email,products", f"a@x.example,{letters(10_000)}")
     assert (code, complained.startswith("line 2: products: There is no product “")) == (1, True)

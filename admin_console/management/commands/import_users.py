@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import IntegrityError, OperationalError, transaction
 from django.utils import timezone
+from django.utils.translation import override
 
 from products import imports as product_imports
 from products.actions import Step, advance_bulk_change
@@ -51,6 +52,7 @@ class Command(BaseCommand):
             "--already-held", action="store_true", help="record products as held since before the console: nobody gets an email"
         )
 
+    @override("en")  # as all that it says; the organisation's language is for readers of pages and emails
     def handle(self, *, file: Path, skip_bad: Path | None, dry_run: bool, **options: Any) -> None:
         if skip_bad and skip_bad.resolve() == file.resolve():
             raise CommandError("The refused lines cannot go to the file that they come from.")
