@@ -43,6 +43,10 @@ def unfinished() -> QuerySet[BulkChange]:
     return BulkChange.objects.filter(state=BulkChange.State.RUNNING).order_by("id")
 
 
+# Whether a worker has a batch `b`. A lease from further ahead than any was given dates from before the clock was set back.
+LEASED = "b.lease_until BETWEEN clock_timestamp() AND clock_timestamp() + interval '1 minute'"
+
+
 def stalled() -> list[int]:
     """Return the ids of running changes on which no worker is at work: no batch is under lease, and none was done just now.
 
@@ -50,12 +54,12 @@ def stalled() -> list[int]:
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             SELECT id FROM products_bulkchange c WHERE state = 'RUNNING' AND NOT EXISTS (
                 SELECT FROM products_bulkchangebatch b
                 WHERE b.change_id = c.id AND (
-                    b.state = 'WAITING' AND b.lease_until > clock_timestamp()
-                    OR b.done_at > clock_timestamp() - interval '3 seconds'
+                    b.state = 'WAITING' AND {LEASED}
+                    OR b.done_at BETWEEN clock_timestamp() - interval '3 seconds' AND clock_timestamp()
                 )
             ) ORDER BY id
             """

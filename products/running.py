@@ -12,7 +12,7 @@ from django.db.models import F
 from notifications import actions as notifications
 from products.batch import LostClaim, OutOfReach, apply_batch
 from products.models import WORKER_ENDED, BulkChange, BulkChangeBatch, BulkChangeSkip, Product, Source
-from products.queries import EARLIER, out_of_reach
+from products.queries import EARLIER, LEASED, out_of_reach
 from users.models import Action, AdminAction, Capability
 from users.queries import can
 
@@ -101,7 +101,7 @@ def _claim(change: BulkChange) -> BulkChangeBatch | None:
         WHERE id = (
             SELECT b.id FROM products_bulkchangebatch b
             WHERE b.change_id = %(change)s AND b.state = 'WAITING'
-            AND (b.lease_until IS NULL OR b.lease_until < clock_timestamp())
+            AND ({LEASED}) IS NOT TRUE
             AND NOT EXISTS ({EARLIER})
             ORDER BY b.n LIMIT 1 FOR UPDATE SKIP LOCKED
         )

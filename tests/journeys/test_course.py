@@ -14,11 +14,14 @@ from tests.journeys.looking import violations
 @pytest.fixture
 def jam(console: Console) -> Iterator[Callable[[], None]]:
     """Let changes of everyone get no further than half, behind an earlier one that takes long; called, that is out of the way."""
-    with psycopg.connect(console.database, autocommit=True) as database:
+    with psycopg.connect(console.database) as database:
         (number,) = database.execute(JAM).fetchone() or (0,)
+        database.commit()
+        database.execute("SELECT 1 FROM products_bulkchangebatch WHERE change_id = %s FOR UPDATE", [number])
 
         def clear() -> None:
             database.execute("DELETE FROM products_bulkchange WHERE id = %s", [number])
+            database.commit()
 
         yield clear
         clear()
@@ -33,7 +36,7 @@ WITH earlier AS (
 ), batch AS (
     INSERT INTO products_bulkchangebatch (change_id, n, user_ids, first_user, last_user, lease_until)
     SELECT earlier.id, 0, ARRAY[1], (SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY id) FROM users_user), 2147483647,
-        now() + interval '1 hour' FROM earlier
+        now() + interval '20 seconds' FROM earlier
 ) SELECT id FROM earlier
 """
 

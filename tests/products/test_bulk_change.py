@@ -442,13 +442,25 @@ def test_large_changes_apart_from_each_other_do_not_wait(admin, in_batches):
 
 def test_a_batch_under_lease_is_left_to_its_worker(admin, in_batches):
     made = change(admin, make_users(3), "rescue")
-    made.batches.update(lease_until=timezone.now() + timedelta(seconds=60))
+    made.batches.update(lease_until=timezone.now() + timedelta(seconds=20))
     assert actions.advance_bulk_change(change_id=made.pk, now=NOW) is actions.Step.WAIT
     assert queries.stalled() == []
 
     made.batches.update(lease_until=timezone.now() - timedelta(seconds=1))
     assert queries.stalled() == [made.pk]
     assert run(made).changed == 3
+
+
+def test_a_change_goes_on_though_the_clock_of_the_database_was_set_back(admin, in_batches):
+    made = change(admin, make_users(6), "rescue")
+    actions.advance_bulk_change(change_id=made.pk, now=NOW)
+    before = timezone.now() + timedelta(hours=1)
+    made.batches.filter(state="DONE").update(done_at=before)
+    assert queries.stalled() == [made.pk]
+
+    made.batches.filter(state="WAITING").update(lease_until=before)
+    assert queries.stalled() == [made.pk]
+    assert run(made).changed == 6
 
 
 def test_a_batch_that_ends_its_worker_at_each_attempt_is_split_until_one_user_is_left_who_does(admin, in_batches):
