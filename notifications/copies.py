@@ -1,16 +1,20 @@
 """An email as it was sent. No copy is kept: it is written again, in the words of its version, of what is on record."""
 
+import logging
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from django.conf import settings
+from django.db import DatabaseError, InterfaceError
 from django.utils.translation import gettext as _
 
 from notifications.emails import KINDS, Kind, Message, NeedlessError, UnsendableError, compose, language_of, own_words
 from notifications.models import MailIdentity, Notification, State, Wording
 from notifications.wordings import Identity, Words, identity
 from users.models import User
+
+logger = logging.getLogger(__name__)
 
 
 class NoCopyError(Exception):
@@ -39,6 +43,17 @@ def copy_of(letter: Notification) -> Copy:
     kind, reader = KINDS.get(letter.kind), User.objects.filter(pk=letter.user_id).first()
     if reader is None or reader.is_erased:
         raise NoCopyError(_("Its reader was erased, and what it said with them."))
+    try:
+        return _written_again(kind, letter, reader)
+    except (NoCopyError, DatabaseError, InterfaceError):  # the database's faults are no fault of an email
+        raise
+    except Exception as error:
+        logger.exception("notification %s cannot be written again", letter.pk)
+        words = _("It cannot be written again because of a mistake in the console, whose log says more: notification %(number)s.")
+        raise NoCopyError(words % {"number": letter.pk}) from error
+
+
+def _written_again(kind: Kind | None, letter: Notification, reader: User) -> Copy:
     facts: Any = kind.facts([letter]).get(letter.pk) if kind else None
     if letter.state == State.NEEDLESS or isinstance(facts, NeedlessError):
         raise NoCopyError(_("It need not be sent: what it was to tell was taken back before."))

@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 from html import unescape
 from typing import Any
@@ -12,6 +13,7 @@ from django.utils.timezone import now
 
 from notifications import customising, people
 from notifications.actions import deliver_due
+from notifications.emails import KINDS
 from notifications.models import MailIdentity, MailServer, Notification, State, Suppression, Wording
 from products.models import BulkChange
 from tests.console.pages import shown
@@ -179,6 +181,21 @@ def test_a_link_that_lets_its_reader_in_is_shown_to_nobody_else(client: Client, 
     assert "secret-link" not in client.get(f"/notifications/{password.pk}/").content.decode()
     assert "It cannot be shown Its text is not kept" in text_of(client, password)
     assert client.get(f"/notifications/{password.pk}/html/").status_code == 404
+
+
+def test_one_that_cannot_be_written_again_says_so_beside_its_fate(
+    client: Client, letter: Notification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(asked: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(KINDS, "CHANGE", replace(KINDS["CHANGE"], facts=break_down))
+
+    words = shown(client.get(f"/notifications/{letter.pk}/"))
+
+    assert f"because of a mistake in the console, whose log says more: notification {letter.pk}." in words
+    assert "250 2.0.0 Queued as 4711" in words
+    assert client.get(f"/notifications/{letter.pk}/html/").status_code == 404
 
 
 def test_of_an_erased_user_nothing_is_shown(client: Client, ada: User, grace: User, letter: Notification) -> None:
