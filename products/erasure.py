@@ -92,7 +92,7 @@ def _found(statement: str, called: Naming, **facts: Any) -> list[int]:
 def _forget_emails(user: User, names: list[str], called: Naming) -> None:
     """Overwrite what the outbox knows of them, and where it names them to others; what was not sent yet never is."""
     facts = {"user": user.pk, "why": "The user was erased.", "failed": State.FAILED, "open": list(OPEN)}
-    _run(called, CLAIMS, THEIR_EMAILS, EMAILS_BY_THEM, OTHER_EMAILS, **facts)
+    _run(called, CLAIMS, THEIR_EMAILS, EMAILS_BY_THEM, WELCOMES_BY_THEM, OTHER_EMAILS, **facts)
     naming = [message.pk for message in SinkMessage.objects.iterator(500) if called.is_in(_readable(bytes(message.raw)))]
     SinkMessage.objects.filter(Q(recipients__overlap=names) | Q(pk__in=naming)).delete()
 
@@ -108,10 +108,20 @@ UPDATE notifications_notification SET state = CASE WHEN state = ANY(%(open)s) TH
     to_address = '', subject = '', message = NULL, message_id = '', last_words = %(why)s
 WHERE user_id = %(user)s
 """
-# Emails may say who acted, in their subject too.
+# Emails may say who acted, in their subject too. Those that were told together share one, whoever made the other changes.
 EMAILS_BY_THEM = f"""
-UPDATE notifications_notification SET subject = {overwritten("subject")}
-WHERE kind = 'CHANGE' AND about IN (SELECT id FROM products_bulkchange WHERE actor_id = %(user)s) AND {named("subject")}
+WITH theirs AS MATERIALIZED (
+    SELECT user_id, coalesce(told_by_id, id) AS leader FROM notifications_notification
+    WHERE kind = 'CHANGE' AND about IN (SELECT id FROM products_bulkchange WHERE actor_id = %(user)s) AND {named("subject")}
+)
+UPDATE notifications_notification n SET subject = {overwritten("subject")} FROM theirs
+WHERE n.kind = 'CHANGE' AND n.user_id = theirs.user_id AND theirs.leader IN (n.id, n.told_by_id)
+"""
+WELCOMES_BY_THEM = f"""
+UPDATE notifications_notification n SET subject = {overwritten("subject")}
+FROM products_accesschange h, unnest(h.first) product
+WHERE h.change_id IN (SELECT id FROM products_bulkchange WHERE actor_id = %(user)s)
+    AND n.kind = 'ONBOARDING' AND n.user_id = h.user_id AND n.about = product AND {named("subject")}
 """
 # Of all but those that are owed by the million: some name others than their reader, as a test does whom it is about.
 OTHER_EMAILS = f"""

@@ -146,6 +146,16 @@ def name_her_in_emails(ada: User, zoe: User) -> None:
     grace = make_user("Grace Hopper")
     by_her = change(zoe, [grace], "meeting")
     Notification.objects.filter(user=grace, about=by_her.pk).update(subject=f"{NAME} gave you products")
+    # Told together, whoever made the change of the one that tells: the subject names who made the last change.
+    for older, newer in ((ada, zoe), (zoe, ada)):
+        reader = make_user()
+        change(older, [reader], "rescue")
+        change(newer, [reader], "central")
+        first, last = Notification.objects.filter(user=reader, kind="CHANGE").order_by("id")
+        Notification.objects.filter(pk=last.pk).update(told_by=first)
+        Notification.objects.filter(user=reader).update(subject=f"{NAME} gave you products")
+    change(zoe, [make_user("Alan Kay")], "webinar")
+    Notification.objects.filter(kind="ONBOARDING", user__last_name="Kay").update(subject=f"{NAME} gave you GoTo Webinar")
     customising.send_test(actor=ada, kind=KINDS["CHANGE"], variant="", language="en", about=zoe, now=NOW)
     number = queue_message(user=ada, subject=f"[Test] {NAME}", text="", html="", now=NOW)
     Notification.objects.filter(pk=number).update(state="SENT", subject=f"[Test] {NAME}", message=None)
@@ -216,7 +226,8 @@ def test_nothing_in_any_column_of_any_table_tells_who_they_were(ada: User, zoe: 
 
 
 def test_nothing_tells_either_what_they_were_called_before_that_was_corrected(ada: User, zoe: User) -> None:
-    users.edit_user(actor=ada, user=zoe, first_name="Xanthe", last_name="Quill", email="xanthe.quill@tests.example")
+    users.edit_user(actor=ada, user=zoe, first_name="Xanthe", last_name="Quill", email="quill@tests.example")
+    change(ada, [zoe], "central", reason="Xanthe Quill asks, quill@tests.example")
     User.objects.filter(pk=zoe.pk).update(last_name="Vexley", email="vexley@tests.example")  # as an import may
     assert EMAIL in said()["notifications_suppression.address"]
     Client().post("/accounts/login/", {"login": EMAIL, "password": "wrong"})  # of nobody any more
