@@ -41,6 +41,7 @@ from products.refusals import (
 from products.running import Step, advance_bulk_change, conclude, retrying, words_of
 from products.selection import Selection, as_sql
 from products.targets import EVERYBODY, among_frozen, facts_of, seats_needed
+from products.undoing import history_dropped
 from users.models import Action, Capability, User
 from users.queries import UserFilter, can, sees_everybody, visible_to
 from users.record import record
@@ -224,7 +225,8 @@ def request_undo(
         taken = change.moves.filter(lost__gt=0).order_by("product_id").values_list("product_id", flat=True)
         return Intent(mode=Mode.UNDO, wanted=tuple(taken), preserved=tuple(sorted(out_of_reach(actor))))
 
-    return _requested(undo, Selection(undoes=change.pk), asked, intend, expected=expected, confirmed=confirmed)
+    selection = Selection(undoes=change.pk, dropped=history_dropped(change))
+    return _requested(undo, selection, asked, intend, expected=expected, confirmed=confirmed)
 
 
 def _requested(

@@ -31,6 +31,7 @@ class Selection:
     ids: tuple[int, ...] = ()
     draft: str = ""  # the id of the draft it was read from
     undoes: int | None = None
+    dropped: int = 0  # so many more it changed, whose history was dropped
 
     def users(self, actor: Any, *, now: datetime) -> QuerySet[User]:
         """Return the selected users within the actor's scope, whatever was posted (rule S3)."""
@@ -70,7 +71,7 @@ class Selection:
     def as_json(self) -> dict[str, Any]:
         """Return the selection's description for the record: the filter, or how many were ticked; ids are frozen in batches."""
         if self.undoes is not None:
-            return {"undoes": self.undoes}
+            return {"undoes": self.undoes, **({"dropped": self.dropped} if self.dropped else {})}
         if self.everyone:
             return {"everyone": True, "filter": self.filter.as_dict(), "unticked": len(self.ids)}
         return {"everyone": False, "ticked": len(self.ids)}

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import connection
 
-from products.models import BulkChange, BulkChangeSkip
+from products.models import AccessChange, BulkChange, BulkChangeSkip
 from products.previews import Preview, seat_needs
 from products.queries import catalogue, out_of_reach
 from products.selection import as_sql
@@ -19,9 +19,15 @@ OUTRANKS = BulkChangeSkip.Reason.OUTRANKS
 
 @dataclass(frozen=True, kw_only=True)
 class UndoPreview(Preview):
-    """What an undo would do: a preview, and whom it would leave alone, by BulkChangeSkip.Reason."""
+    """What an undo would do: a preview, whom it would leave alone, by BulkChangeSkip.Reason, and whose history was dropped."""
 
     skipped: Mapping[str, int] = field(default_factory=dict)
+    dropped: int = 0
+
+
+def history_dropped(change: BulkChange) -> int:
+    """Return how many users a change changed whose history of it was dropped: what they held before nobody knows any more."""
+    return change.changed - AccessChange.objects.filter(change=change).count()
 
 
 def undo_preview(change: BulkChange, *, actor: Any, notify: bool) -> UndoPreview:
@@ -57,6 +63,7 @@ def undo_preview(change: BulkChange, *, actor: Any, notify: bool) -> UndoPreview
         change_emails=count["changed"] if notify else 0,
         seats=seat_needs(catalogue(), gains),
         skipped=dict(skipped),
+        dropped=history_dropped(change) if count["selected"] < change.changed else 0,
     )
 
 
