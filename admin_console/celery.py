@@ -26,6 +26,8 @@ from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from kombu.exceptions import OperationalError as BrokerError
 
+from admin_console import supervisor
+
 logger = logging.getLogger(__name__)
 
 # It is about pickled messages from strangers; ours are JSON.
@@ -200,6 +202,21 @@ def hear(**_: Any) -> None:
 def listen(**_: Any) -> None:
     """Watch over a worker's hearing from its start on."""
     threading.Thread(target=ears.listen, daemon=True).start()
+
+
+@signals.worker_ready.connect
+def outlive_nobody(**_: Any) -> None:
+    """End soon after the launcher that started this worker, whatever hangs: told to stop, Celery first waits for its tasks."""
+    if "CONSOLE_READY_FILE" in os.environ:
+        threading.Thread(target=end_with, args=[os.getppid()], daemon=True).start()
+
+
+def end_with(parent: int, *, patience: float = supervisor.PATIENCE) -> None:
+    """Kill our session so many seconds after the process that started it ended; until then we may end in good order."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    time.sleep(patience)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 @signals.worker_ready.connect

@@ -1,17 +1,21 @@
 """Publishing is quick and quiet whatever the broker does; a worker runs what was published."""
 
+import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from celery import shared_task
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
 from django.db import connection, transaction
 from django.utils import timezone
 
 from admin_console import celery
+from admin_console.embedded import spawn
 from admin_console.tasks import forget_sessions
 from tests.database import Database
 from tests.processes import Broker, Worker, wait_until
@@ -118,3 +122,19 @@ def test_the_ticker_does_not_wait_a_turn_when_the_broker_is_back(monkeypatch: py
     celery.publisher.resume()
     ticker.ring(101)
     assert broker.waiting() == 1
+
+
+def test_a_worker_that_hangs_ends_soon_after_its_launcher_all_the_same(tmp_path: Path) -> None:
+    hanging = "signal.signal(signal.SIGTERM, signal.SIG_IGN); celery.end_with(os.getppid(), patience=0.1)"
+    worker = f"import os, signal; from admin_console import celery; print(os.getpid(), flush=True); {hanging}"
+    start = f"from admin_console.embedded import spawn; import time; spawn({[sys.executable, '-c', worker]}, output=1); time.sleep(60)"
+    with (tmp_path / "out").open("wb") as out:
+        launcher = spawn([sys.executable, "-c", start], output=out, folder=settings.BASE_DIR)
+    wait_until(lambda: (tmp_path / "out").read_text().endswith("\n"), 20, "the number of the worker")
+    worker_process = Path("/proc") / (tmp_path / "out").read_text().strip()
+    assert worker_process.exists()
+
+    launcher.kill()
+    launcher.wait()
+
+    wait_until(lambda: not worker_process.exists(), 10, "the end of the worker")
