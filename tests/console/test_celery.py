@@ -127,7 +127,8 @@ def test_the_ticker_does_not_wait_a_turn_when_the_broker_is_back(monkeypatch: py
 def test_a_worker_that_hangs_ends_soon_after_its_launcher_all_the_same(tmp_path: Path) -> None:
     hanging = "signal.signal(signal.SIGTERM, signal.SIG_IGN); celery.end_with(os.getppid(), patience=0.1)"
     worker = f"import os, signal; from admin_console import celery; print(os.getpid(), flush=True); {hanging}"
-    start = f"from admin_console.embedded import spawn; import time; spawn({[sys.executable, '-c', worker]}, output=1); time.sleep(60)"
+    started = [sys.executable, "-c", worker]
+    start = f"import time; from admin_console.embedded import spawn; spawn({started}, output=1); time.sleep(60)"
     with (tmp_path / "out").open("wb") as out:
         launcher = spawn([sys.executable, "-c", start], output=out, folder=settings.BASE_DIR)
     wait_until(lambda: (tmp_path / "out").read_text().endswith("\n"), 20, "the number of the worker")
