@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 
 from notifications import bounces, emails, mail_server, outbox, smtp, suppression
 from notifications.emails import Letter
-from notifications.models import RETRYABLE, Claimed, Notification, State, Suppression
+from notifications.models import RETRYABLE, STORED, Claimed, Notification, State, Suppression
 from notifications.outbox import Batch, Fate
 from users.invitations import LIFETIME
 from users.models import Action, Capability, User
@@ -62,7 +62,15 @@ def queue(kind: str, source: str, params: Mapping[str, Any], *, anew: bool = Fal
 
 
 def queue_message(
-    *, user: User, subject: str, text: str, html: str, version: int = 0, until: datetime | None = None, now: datetime
+    *,
+    kind: str = emails.ACCOUNT,
+    user: User,
+    subject: str,
+    text: str,
+    html: str,
+    version: int = 0,
+    until: datetime | None = None,
+    now: datetime,
 ) -> int:
     """Owe a user this very message, in the language that is active now; return its notification's id.
 
@@ -76,9 +84,9 @@ def queue_message(
     Notification.objects.create(
         id=number,
         user=user,
-        kind=emails.ACCOUNT,
+        kind=kind,
         about=number,  # nothing but itself
-        lane=emails.KINDS[emails.ACCOUNT].lane,
+        lane=emails.KINDS[kind].lane,
         language=(translation.get_language() or "en")[:2],
         message={"subject": subject, "text": text, "html": html, "version": version, **ends},
         not_before=now,
@@ -120,7 +128,7 @@ def retry_all(*, actor: User, found: QuerySet[Notification], now: datetime) -> i
 def retryable(*, found: QuerySet[Notification], now: datetime) -> QuerySet[Notification]:
     """Return those of the emails that failed for good and may be tried again (`Notification.can_be_retried`)."""
     has_ended = Q(kind="INVITATION", owed_at__lte=now - LIFETIME)
-    return found.filter(~Q(kind=emails.ACCOUNT), ~has_ended, state__in=RETRYABLE)
+    return found.filter(~Q(kind__in=STORED), ~has_ended, state__in=RETRYABLE)
 
 
 def release(*, actor: User, address: str) -> bool:

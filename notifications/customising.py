@@ -13,10 +13,11 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 
 from notifications.actions import queue_message
-from notifications.emails import KINDS, Kind, Message, UnsendableError, compose, deliverable
+from notifications.emails import KINDS, TEST, Kind, Message, UnsendableError, compose, deliverable
 from notifications.markup import check_blocks, harmless
-from notifications.models import MailIdentity, ReplyTo, Wording
+from notifications.models import MailIdentity, ReplyTo, Suppression, Wording
 from notifications.placeholders import Mistake, check, cut, one_line
+from notifications.suppression import normalised
 from notifications.wordings import Words, identity, mail_identity, versions
 from users.models import Action, Capability, User
 from users.queries import can
@@ -141,12 +142,14 @@ def shown(kind: Kind, variant: str, language: str, *, reader: User, now: datetim
 def send_test(
     *, actor: User, kind: Kind, variant: str, language: str, about: User, now: datetime, words: Words | None = None
 ) -> None:
-    """Owe the actor the email that `shown` shows. Raises PermissionDenied."""
+    """Owe the actor the email that `shown` shows. Raises PermissionDenied, or Refused when nobody writes to their address."""
     _require(actor)
+    if Suppression.objects.filter(address=normalised(actor.email), since__isnull=False).exists():
+        raise Refused({"": _("No test is sent: %(email)s is a suppressed address. Release it first.") % {"email": actor.email}})
     message = shown(kind, variant, language, reader=about, now=now, words=words)
     with translation.override(language):
         subject = _("[Test] %(subject)s") % {"subject": message.subject}
-        queue_message(user=actor, subject=subject, text=message.text, html=message.html, now=now)
+        queue_message(kind=TEST, user=actor, subject=subject, text=message.text, html=message.html, now=now)
 
 
 def _saved(made: Wording, *, actor: User, after: int, now: datetime) -> Wording:

@@ -29,7 +29,7 @@ from notifications import mime, phrases, wordings
 from notifications.colours import DARK_PAPER, LIGHT_PAPER, readable
 from notifications.markup import as_text, dressed, harmless
 from notifications.message_ids import message_id_of
-from notifications.models import Owed, ReplyTo, State
+from notifications.models import STORED, Owed, ReplyTo, State
 from notifications.placeholders import Pieces, Placeholder, Value, cut, one_line
 from notifications.wordings import Identity, Words
 from users.models import User, full_name
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 type Facts = Callable[[Sequence[Owed]], Mapping[int, Hashable]]
 
-ACCOUNT = "ACCOUNT"
+ACCOUNT, TEST = STORED
 EVERY_KIND = (
     Placeholder("reader", _("The name of the person who reads it")),
     Placeholder("organisation", _("The name of the organisation")),
@@ -141,7 +141,7 @@ def register(kind: Kind) -> None:
     KINDS[kind.name] = kind
 
 
-# Composed when it is asked for and stored with the notification: it holds a secret of the moment.
+# Stored: it holds a secret of the moment.
 register(
     Kind(
         name=ACCOUNT,
@@ -159,6 +159,19 @@ register(
             Placeholder("link", _("The link to choose a password with"), is_block=True, is_needed=True),
             Placeholder("expires", _("The day on which the link ends")),
         ),
+    )
+)
+# Stored, and without words of its own: it is an email of another kind, in words that nobody has saved perhaps.
+register(
+    Kind(
+        name=TEST,
+        label=_("Test email"),
+        lane=0,
+        template="",
+        facts=lambda notifications: {},
+        values=lambda facts: {},
+        sample=lambda reader, variant, now: None,
+        variants=dict,
     )
 )
 
@@ -282,7 +295,7 @@ class _Desk:
             raise UnsendableError("The user no longer exists.")
         to, kind = deliverable(reader.email), KINDS.get(notification.kind)
         own = {"reader": Value.plain(reader.name)}
-        if notification.kind == ACCOUNT:
+        if notification.kind in STORED:
             if (until := (notification.message or {}).get("until")) and datetime.fromisoformat(until) <= self.now:
                 raise UnsendableError("Its link had ended before it could be sent; it has to be asked for again.")
             composed, version = _stored(notification, self.identity), (notification.message or {}).get("version", 0)

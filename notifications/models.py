@@ -35,6 +35,8 @@ class State(models.TextChoices):
 
 OPEN = (State.QUEUED, State.CLAIMED, State.DEFERRED)
 RETRYABLE = (State.FAILED, State.UNKNOWN, State.EXPIRED)
+# Kinds of emails that are composed when they are asked for, and kept in their row until their fate is final.
+STORED = ("ACCOUNT", "TEST")
 
 
 class Notification(models.Model):
@@ -100,10 +102,10 @@ class Notification(models.Model):
     def can_be_retried(self) -> bool:
         """Whether it failed for good and may be tried again (`actions.retryable`).
 
-        The text of an account email is erased by then, and the link of an old invitation has ended.
+        The text of a stored email is erased by then, and the link of an old invitation has ended.
         """
         has_ended = self.kind == "INVITATION" and self.owed_at <= timezone.now() - LIFETIME
-        return self.state in RETRYABLE and self.kind != "ACCOUNT" and not has_ended
+        return self.state in RETRYABLE and self.kind not in STORED and not has_ended
 
     @property
     def is_open(self) -> bool:

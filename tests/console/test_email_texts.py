@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
+from django.utils.timezone import now
 
-from notifications.models import MailIdentity, Notification, Wording
+from notifications.models import MailIdentity, Notification, Suppression, Wording
 from tests.factories import give, make_user
 from users.models import Role, User
 
@@ -126,10 +127,24 @@ class TestEditor:
         sent = client.post(EDITOR, written(do="test", subject="Draft for [[reader]]"))
 
         owed = Notification.objects.get()
-        assert owed.user == sue
+        assert (owed.user, owed.kind) == (sue, "TEST")
         assert owed.message["subject"] == "[Test] Draft for Sue Super"
         assert 'value="Draft for [[reader]]"' in sent.text
         assert not Wording.objects.exists()
+
+    def test_who_asks_for_a_test_that_nobody_sends_is_told_why(self, client: Client, sue: User) -> None:
+        Suppression.objects.create(address=sue.email, reason="550 gone", source="REFUSED", failed_at=now(), since=now())
+
+        refused = client.post(EDITOR, written(do="test", subject="Draft for [[reader]]"))
+
+        assert refused.status_code == 422
+        assert f"No test is sent: {sue.email} is a suppressed address." in refused.text
+        assert 'value="Draft for [[reader]]"' in refused.text
+        assert not Notification.objects.exists()
+
+    def test_a_test_has_no_words_of_its_own(self, client: Client) -> None:
+        assert "Test email" not in client.get("/emails/").text
+        assert client.get("/emails/test/-/en/").status_code == 404
 
 
 class TestPreview:

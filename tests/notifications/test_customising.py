@@ -9,11 +9,11 @@ import pytest
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError, transaction
 
-from notifications import customising, emails
+from notifications import customising, emails, suppression
 from notifications.colours import contrast, readable
 from notifications.customising import Refused, WrittenMeanwhile
 from notifications.markup import as_text, dressed, harmless
-from notifications.models import MailIdentity, Notification, ReplyTo, Wording
+from notifications.models import MailIdentity, Notification, ReplyTo, State, Wording
 from notifications.people import owe_password_link
 from tests.factories import NOW, change, give, make_user
 from tests.mail import Received, ScriptedServer
@@ -346,6 +346,30 @@ class TestTest:
         assert received.recipients == ["sue@people.example"]
         assert received.message["Subject"] == "[Test] Your product access at Aldermoor has changed"
         assert "Hello Grace Hopper," in received.text
+
+    def test_it_is_called_a_test_and_nothing_else(self, sue: User, smtp_script: ScriptedServer) -> None:
+        for kind in ("ACCOUNT", "INVITATION"):
+            customising.send_test(actor=sue, kind=emails.KINDS[kind], variant="", language="en", about=sue, now=NOW)
+        deliver()
+
+        letters = Notification.objects.all()
+        assert [(letter.kind, letter.state, letter.message) for letter in letters] == [("TEST", State.SENT, None)] * 2
+        assert str(emails.KINDS["TEST"].label) == "Test email"
+        assert not emails.KINDS["TEST"].variants()  # nobody writes what it says
+
+    def test_none_goes_to_a_suppressed_address(self, sue: User, smtp_script: ScriptedServer) -> None:
+        test = {"actor": sue, "kind": emails.KINDS["CHANGE"], "variant": "", "language": "en", "about": sue, "now": NOW}
+        customising.send_test(**test)
+        for _time in range(2):
+            suppression.note_failure(sue.email, reason="550 5.1.1 Gone", source="REFUSED", now=NOW)
+
+        with pytest.raises(Refused, match="No test is sent: sue@people.example is a suppressed address"):
+            customising.send_test(**test)
+        deliver()
+
+        [asked_for_before] = Notification.objects.all()
+        assert (asked_for_before.state, asked_for_before.can_be_retried, smtp_script.messages) == (State.FAILED, False, [])
+        assert asked_for_before.last_words.startswith("Not tried: the address is suppressed")
 
     def test_every_email_can_be_shown_in_every_language(self, sue: User) -> None:
         for kind in emails.KINDS.values():
