@@ -104,6 +104,12 @@ def test_a_changed_a_missing_and_an_added_row_are_told_apart(tampering, capsys):
     ]
 
 
+def test_it_tells_in_one_language_whatever_the_organisations(tampering, settings, capsys):
+    settings.LANGUAGE_CODE = "fr"
+    tampering.sql("DELETE FROM products_accesschange WHERE id = 8")
+    assert tampering.verified(capsys) == ["Entitlement history, block 3, rows 8: missing"]
+
+
 def test_a_row_added_where_an_id_was_never_used_is_found(committed_db, tmp_path, settings, capsys):
     tampering = Tampering(committed_db, tmp_path, settings)
     with psycopg.connect(committed_db.console) as console:

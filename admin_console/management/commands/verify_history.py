@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
+from django.utils.translation import override
 
 from products import checkpoints
 from products.verification import Damage, Finding, verify
@@ -29,6 +30,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--key", action="append", metavar="KEY", help="the public key to trust, instead of the console's own")
 
+    @override("en")  # as all that it says: who watches its output does not look for the organisation's language
     def handle(self, *args: Any, **options: Any) -> None:
         """Verify and tell; exit with 1 if anything is damaged."""
         path = options["checkpoint"] or settings.HISTORY_CHECKPOINTS
