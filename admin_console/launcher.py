@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -43,6 +44,8 @@ from admin_console.embedded import (
 )
 from admin_console.provision import provide_database
 from admin_console.supervisor import Part, Supervisor
+
+logger = logging.getLogger(__name__)
 
 # How long a start waits for a server of the operator's own.
 PATIENCE = 30
@@ -84,13 +87,15 @@ class Launcher:
         self.own_redis = bool(env.text("REDIS_URL"))
         self._out = out
         self._since = time.monotonic()
-        self._supervisor = Supervisor(self._tell)
+        self._supervisor = Supervisor(partial(self._tell, level=logging.WARNING))
         self._signals = 0
         self._has_sockets = False
 
     def run(self) -> int:
         """Start everything, look after it until a signal says stop; return the exit code."""
         code = 0
+        if settings.PRODUCTION:
+            _log_to(self._out)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         with _own_group(), contextlib.ExitStack() as held:
@@ -102,7 +107,7 @@ class Launcher:
             except Interrupted:
                 self._tell("Stopping.")
             except StartError as error:
-                self._tell(f"Cannot start: {error}")
+                self._tell(f"Cannot start: {error}", level=logging.ERROR)
                 code = 1
             finally:
                 self._signals += 1  # From here on a signal only hurries.
@@ -200,7 +205,10 @@ class Launcher:
         if _redis_answers(env.text("REDIS_URL")):
             self._ready("Redis", "given by REDIS_URL")
         else:
-            self._tell("Redis, given by REDIS_URL, does not answer: the console starts without it and finds it when it is back.")
+            self._tell(
+                "Redis, given by REDIS_URL, does not answer: the console starts without it and finds it when it is back.",
+                level=logging.WARNING,
+            )
 
     def _mail_sink(self) -> Callable[[], None]:
         if not settings.MAIL_SINK:
@@ -245,7 +253,8 @@ class Launcher:
             if cursor.fetchone()[0]:
                 self._tell(
                     "The role of DATABASE_URL owns tables or is a superuser, so it could switch off the protection of the "
-                    "entitlement history; docs/operations.md shows the two roles to use."
+                    "entitlement history; docs/operations.md shows the two roles to use.",
+                    level=logging.WARNING,
                 )
 
     def _static_files(self) -> None:
@@ -300,9 +309,7 @@ class Launcher:
             for log in (self.home / "log").glob("*.log*"):
                 log.chmod(0o600)
             if own_log := self._log("launcher"):
-                for handler in logging.getLogger().handlers:
-                    if isinstance(handler, logging.StreamHandler):
-                        handler.setStream(own_log.open("a"))
+                _log_to(own_log.open("a"))
         except OSError as error:
             raise StartError(f"{error.filename} cannot be used ({error.strerror}); set ADMIN_CONSOLE_HOME.") from None
 
@@ -381,7 +388,12 @@ class Launcher:
         self._tell(f"{what:<18} ready in {now - self._since:4.1f} s{'   ' if more else ''}{more}")
         self._since = now
 
-    def _tell(self, line: str) -> None:
+    def _tell(self, line: str, *, level: int = logging.INFO) -> None:
+        """Say a line: to whoever started us, or in production as one of the log."""
+        if settings.PRODUCTION:
+            if line:
+                logger.log(level, " ".join(line.split()))
+            return
         with contextlib.suppress(OSError):  # The terminal may be gone.
             print(line, file=self._out, flush=True)
 
@@ -389,6 +401,12 @@ class Launcher:
         self._signals += 1
         if self._signals == 1:
             raise Interrupted
+
+
+def _log_to(stream: IO[str]) -> None:
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(stream)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Logs as one JSON object a line: quiet, without secrets and without what tells who a person is (users appear by their id)."""
 
+import logging
 import re
 import time
 import uuid
@@ -36,6 +37,7 @@ def _clean(value: object) -> str:
 
 def logging_settings(level: str) -> dict[str, Any]:
     """Set structlog up and return what Django's LOGGING should be; the console's own loggers speak from `level`, others warn."""
+    logging.captureWarnings(True)  # Python's would be the only lines that are no JSON.
     before: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

@@ -24,7 +24,7 @@ class Part:
     name: str
     command: Sequence[str | Path]
     is_ready: Callable[[], bool]
-    log: Path | None  # None: it writes where we write.
+    log: Path | None  # None: it logs where we do.
     environment: Mapping[str, str] | None = None
     account: Account | None = None
     folder: Path | None = None
@@ -44,10 +44,11 @@ class Part:
     def start(self) -> None:
         """Start the process, without waiting for it to be ready."""
         self.before()
-        with self._output() as output:
+        with self._output() as (output, errors):
             self.process = spawn(
                 self.command,
                 output=output,
+                errors=errors,
                 account=self.account,
                 environment=self.environment,
                 folder=self.folder,
@@ -95,12 +96,13 @@ class Part:
                 log.truncate()
 
     @contextlib.contextmanager
-    def _output(self) -> Iterator[int]:
+    def _output(self) -> Iterator[tuple[int, int]]:
+        """Give where it prints to, and where it logs to: its standard error, which is our standard output."""
         if self.log is None:
-            yield 2
+            yield 2, 1
             return
         with self.log.open("ab") as log:
-            yield log.fileno()
+            yield log.fileno(), log.fileno()
 
 
 class Supervisor:

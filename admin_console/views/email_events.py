@@ -1,9 +1,7 @@
 """What the mail provider tells of emails after it took them: its webhook, understood by django-anymail."""
 
-import warnings
 from typing import Any
 
-from anymail.exceptions import AnymailNotSupportedWarning
 from anymail.signals import AnymailTrackingEvent, EventType, RejectReason, tracking
 from anymail.utils import get_request_basic_auth
 from django.conf import settings
@@ -17,9 +15,6 @@ from django.views.decorators.csrf import csrf_exempt
 from admin_console.access import public
 from notifications.actions import believe_provider
 from notifications.bounces import StillBeingSent
-
-# Anymail does not try SendGrid's any more, which it would say at each start, and not as a line of JSON.
-warnings.filterwarnings("ignore", category=AnymailNotSupportedWarning)
 
 # Who may tell us something: not Amazon SES, for which anymail wants boto3. Each with where it says, and how, that what anymail
 # calls a bounce is of this email only: it may arrive yet, or the next one may. The others tell that as something else.

@@ -1,5 +1,6 @@
 """In production mode Django's own deployment checks find nothing, and the console speaks HTTPS only."""
 
+import json
 import subprocess
 import sys
 
@@ -54,3 +55,10 @@ def test_https_only(session_database: Database) -> None:
         "200 200",
         "400",
     ], done.stderr
+
+
+@pytest.mark.slow
+def test_a_warning_is_a_line_of_the_log(session_database: Database) -> None:
+    done = run(session_database, "-c", "import django, warnings; django.setup(); warnings.warn('It is old.')")
+    (line,) = done.stderr.splitlines()
+    assert "It is old." in json.loads(line)["event"]

@@ -4,12 +4,15 @@ As root and as a plain user; the state is in a folder with spaces in its path.
 """
 
 import contextlib
+import http.client
 import io
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +21,11 @@ import psycopg
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from admin_console.embedded import StartError, private_folder, sockets_folder
+from admin_console.embedded import StartError, private_folder, sockets_folder, spawn
 from admin_console.launcher import Launcher, check_port_is_free
+from tests.console.test_production import PRODUCTION
 from tests.database import Database
-from tests.processes import Console, console_home, free_port, wait_until
+from tests.processes import ROOT, Console, console_home, free_port, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
@@ -150,10 +154,36 @@ def test_a_wrong_value_stops_the_start(monkeypatch: pytest.MonkeyPatch, more: di
     assert str(error.value).startswith(expected)
 
 
-def test_in_production_the_first_password_is_in_its_file_only(committed_db: Database, settings: Any, tmp_path: Path) -> None:
+def test_in_production_standard_output_is_one_json_object_a_line() -> None:
+    home = console_home("of production")
+    console = Console(home, **PRODUCTION)
+    out, command = home / "stdout", [sys.executable, str(ROOT / "manage.py"), "run_console"]
+    with out.open("wb") as output, (home / "stderr").open("wb") as errors:
+        console.process = spawn(command, output=output, errors=errors, environment=console.environment, folder=home)
+    try:
+        wait_until(lambda: "Ctrl-C stops it" in out.read_text(), 120, "the start of the console")
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", int(console.port))) as web:
+            web.request("GET", "/nothing-here/", headers={"Host": "console.example.com", "X-Forwarded-Proto": "https"})
+            assert web.getresponse().status == 404
+        os.kill(console.number_of("-m celery"), signal.SIGKILL)
+        wait_until(lambda: "is started again" in out.read_text(), 20, "the healing of the worker")
+        wait_until(lambda: console.number_of("-m celery"), 20, "the healing of the worker")
+    finally:
+        console.end(signal.SIGTERM)
+    told = [json.loads(line) for line in out.read_text().splitlines()]
+    shutil.rmtree(home)
+
+    assert {"admin_console.launcher", "admin_console.logs"} <= {line["logger"] for line in told}
+    levels = {line["event"]: line["level"] for line in told}
+    assert levels["worker ended (killed by SIGKILL) and is started again."] == "warning"
+    assert levels["Stopping."] == "info"
+
+
+def test_in_production_the_first_password_is_in_its_file_only(
+    committed_db: Database, settings: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     settings.PRODUCTION = True
-    told = io.StringIO()
-    launcher = Launcher(told)
+    launcher = Launcher(io.StringIO())
     launcher.home = tmp_path
 
     launcher._people()
@@ -161,8 +191,8 @@ def test_in_production_the_first_password_is_in_its_file_only(committed_db: Data
 
     kept = tmp_path / "first-admin-password"
     assert len(kept.read_text()) >= 12
-    assert kept.read_text() not in told.getvalue()
-    assert f"\nSign in as admin@example.com with the password in {kept}.\n" in told.getvalue()
+    assert kept.read_text() not in caplog.text
+    assert f"Sign in as admin@example.com with the password in {kept}." in caplog.messages
 
 
 def test_a_taken_port_stops_the_start() -> None:
