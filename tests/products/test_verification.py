@@ -295,6 +295,20 @@ def test_a_checkpoint_of_another_key_counts_for_nothing(tampering, settings, cap
     assert tampering.verified(capsys, "--key", own) == [told, told]
 
 
+def test_after_a_new_key_each_verifies_what_it_signed(tampering, settings, capsys):
+    old, kept = checkpoints.public_key(), tampering.file.rename(tampering.file.with_name("kept.jsonl"))
+    settings.HISTORY_KEY = "the next one, for who left knew the one before"
+    call_command("seal_history")
+
+    assert checkpoints.public_key() in capsys.readouterr().out
+    assert tampering.file.exists()
+    assert tampering.verified(capsys) == []
+    assert tampering.verified(capsys, "--checkpoint", str(kept), "--key", old) == []
+    assert tampering.verified(capsys, "--checkpoint", str(kept)) == ["a checkpoint is not signed by the key"]
+    tampering.file.write_text(kept.read_text() + tampering.file.read_text())
+    assert tampering.verified(capsys, "--key", old, "--key", checkpoints.public_key()) == []
+
+
 def test_only_the_rows_since_a_date_are_compared_if_wanted(tampering, capsys):
     tampering.sql("UPDATE products_accesschange SET actor_id = 1 WHERE id = 6")
 
