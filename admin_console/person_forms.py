@@ -68,7 +68,7 @@ class EditUserForm(NamedForm):
         super().__init__(data, initial=model_to_dict(user, ["first_name", "last_name", "email"]))
         email = self.fields["email"]
         if may_change_email(actor, user):
-            email.help_text = _("Another email signs the user out, and ends links to a password. The password stays as it is.")
+            email.help_text = _("Another email signs the user out, and ends links to a password. The password stays.")
         else:
             email.widget.attrs["readonly"] = True
             email.help_text = _("You may not give the role of this user, so their email is not yours to change either.")
