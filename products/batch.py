@@ -275,10 +275,10 @@ WITH taken AS (
 """
 
 
-NEEDED_AGAIN = f"""
+NEEDED_AGAIN = """
 UPDATE notifications_notification n SET state = 'QUEUED', attempts = 0, not_before = statement_timestamp(), last_words = ''
-FROM (SELECT user_id, after FROM products_accesschange WHERE {RECORDED}) changed
-WHERE n.kind = 'ONBOARDING' AND n.state = 'NEEDLESS' AND n.user_id = changed.user_id AND n.about = ANY(changed.after)
+FROM products_productaccess a WHERE a.user_id = n.user_id AND n.about = ANY(a.products)
+AND n.kind = 'ONBOARDING' AND n.state = 'NEEDLESS' AND n.user_id BETWEEN %(first)s AND %(last)s
 """
 
 
