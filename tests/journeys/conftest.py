@@ -82,6 +82,20 @@ def console() -> Iterator[Console]:
         shutil.rmtree(home, ignore_errors=True)
 
 
+@pytest.fixture
+def paused(console: Console) -> Iterator[int]:
+    """Return the number of a change that rests in the middle, until the journey is over."""
+    ((number,),) = console.rows(PAUSED, ADMIN)
+    yield number
+    console.rows("DELETE FROM products_bulkchange WHERE id = %s RETURNING id", number)
+
+
+PAUSED = """
+INSERT INTO products_bulkchange (actor_id, key, fingerprint, source, mode, products, preserved, selection, notify, reason,
+    state, state_reason, requested_at, targets, changed, unchanged, skipped, suspended, restored)
+SELECT id, gen_random_uuid(), '', 'CONSOLE', 'ADD', '{}', '{}', '{}', false, '', 'PAUSED', '', now(), 2, 1, 0, 0, 0, 0
+FROM users_user WHERE email = %s RETURNING id
+"""
 SUPPORTER = "INSERT INTO users_user (email, password, first_name, last_name, role) VALUES (%s, %s, 'Sue', 'Porter', 'SUPPORT')"
 
 

@@ -40,7 +40,7 @@ PAGES = {
     "delete_group": ["/groups/{group}/delete/"],
     "changes": ["/changes/"],
     "change": ["/changes/{change}/"],
-    "cancel_change": ["/changes/{change}/cancel/"],
+    "cancel_change": ["/changes/{paused}/cancel/"],
     "undo_change": ["/changes/{change}/undo/"],
     "products": ["/products/"],
     "add_product": ["/products/add/"],
@@ -84,8 +84,8 @@ def test_no_page_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize("theme", THEMES)
-def test_every_page_is_accessible_and_fits_a_phone(admin: Page, console: Console, theme: str) -> None:
-    ids = {name: console.rows(question)[0][0] for name, question in KINDS_OF_ID.items()}
+def test_every_page_is_accessible_and_fits_a_phone(admin: Page, console: Console, paused: int, theme: str) -> None:
+    ids = {"paused": paused, **{name: console.rows(question)[0][0] for name, question in KINDS_OF_ID.items()}}
     found: dict[str, list[str]] = {}
 
     def look(state: str) -> None:
@@ -97,7 +97,9 @@ def test_every_page_is_accessible_and_fits_a_phone(admin: Page, console: Console
     def visit(pages: dict[str, list[str]]) -> None:
         for name, addresses in pages.items():
             for address in addresses:
-                admin.goto(address.format(**ids))
+                asked = console.url + address.format(**ids)
+                admin.goto(asked)
+                assert admin.url == asked, f"{name}: another page was looked at instead"
                 look(f"{name}: {address}")
 
     visit(PAGES)
