@@ -13,11 +13,17 @@ function prepare(root) {
   for (const dialog of all("dialog[data-open]:not([open])", root)) open(dialog);
   for (const box of all("[data-indeterminate]", root)) box.indeterminate = true;
   for (const group of all("[data-range]", root)) showChecked(group);
-  for (const toast of all('[data-toast=""]', root)) setTimeout(() => toast.remove(), 8000);
+  for (const toast of all('[data-toast=""]', root)) setTimeout(leave, 8000, toast);
   for (const field of all("[data-time-zone]", root)) field.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
   showTitle();
 }
 body.addEventListener("htmx:load", (event) => prepare(event.detail.elt.parentElement ?? event.detail.elt));
+
+/* A toast goes by itself, but never from under the pointer or the focus. */
+function leave(toast) {
+  if (toast.matches(":hover, :focus-within")) setTimeout(leave, 2000, toast);
+  else toast.remove();
+}
 
 /* data-open: a <dialog> that the server sent opens as a modal one; closed, it leaves the page, and the focus goes back to what
    opened it, or what has come in its place. data-close closes it; outside of a dialog it is the link that it looks like. */
