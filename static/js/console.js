@@ -37,6 +37,11 @@ function open(dialog) {
   });
   dialog.showModal();
 }
+/* Who presses twice, or keeps Enter down while the answer is slow, gets one dialog: what lies under it opens no other. */
+body.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  const dialog = [...all("dialog[data-open]")].at(-1);
+  if (dialog && detail.target.matches("#dialog, #names") && !dialog.contains(detail.requestConfig.elt)) detail.shouldSwap = false;
+});
 body.addEventListener("close-dialog", () => all("dialog[open]").forEach((dialog) => dialog.close()));
 
 /* What one did asks the server: until it answers, a line says so (css/feedback.css). What the page asks by itself runs quietly. */
