@@ -268,7 +268,7 @@ class Postgres:
         return True
 
     def forget_earlier(self, seconds: float = 60) -> None:
-        """Wait for a server that an earlier, killed launcher left stopping, end what outlived it, and remove its note."""
+        """Wait for a server that an earlier, killed launcher left stopping, end what outlived it, and remove its notes."""
         until = time.monotonic() + seconds
         while earlier := self._running():
             if time.monotonic() > until:
@@ -279,8 +279,10 @@ class Postgres:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(number, signal.SIGQUIT)
             time.sleep(0.1)
-        # Another process may have got the number in it meanwhile; then too PostgreSQL would refuse to start.
-        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        # Another process may have got the number in them meanwhile, or the server is a zombie, as where nobody looks after orphans:
+        # then too PostgreSQL would refuse to start.
+        for note in (self.data / "postmaster.pid", self.sockets / ".s.PGSQL.5432.lock"):
+            note.unlink(missing_ok=True)
 
     def _running(self) -> dict[int, bytes]:
         """Return the processes of a server on these data, as far as we may see them: number and command."""
