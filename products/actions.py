@@ -177,9 +177,9 @@ def request_bulk_change(
 ) -> BulkChange:
     """Make one bulk change of the selected users' products and return it: finished if it is small, else frozen and ready to run.
 
-    `expected` and `mark` are how many users, and who, the preview showed, `catalogue` its `catalogue_mark`; `confirmed` is the number that the admin typed, for a
-    change above the threshold. Short of seats it is refused, or, `until_full`, whoever gets none in the order of being added is
-    left out.
+    `expected` and `mark` are how many users, and who, the preview showed, `catalogue` its `catalogue_mark`; `confirmed` is the
+    number that the admin typed, for a change above the threshold. Short of seats it is refused, or, `until_full`, whoever gets
+    none in the order of being added is left out.
     The same actor and key give the same change. Raises a ChangeRefused, having applied nothing.
     """
     ticked = sorted(set(products))

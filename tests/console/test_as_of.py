@@ -137,7 +137,7 @@ def test_what_is_held_now_is_told_also_while_our_clock_is_behind_the_databases(
 
     class Behind(datetime):
         @classmethod
-        def now(cls, tz: Any = None) -> datetime:
+        def now(cls, tz: Any = None) -> Any:
             return datetime.now(tz) - timedelta(seconds=30)
 
     monkeypatch.setattr(timezone, "datetime", Behind)
