@@ -279,8 +279,8 @@ class Postgres:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(number, signal.SIGQUIT)
             time.sleep(0.1)
-        # Another process may have got the number in them meanwhile, or the server is a zombie, as where nobody looks after orphans:
-        # then too PostgreSQL would refuse to start.
+        # Another process may have got the number in them meanwhile, or the server is a zombie, for nobody looked after the orphan
+        # yet: then too PostgreSQL would refuse to start.
         for note in (self.data / "postmaster.pid", self.sockets / ".s.PGSQL.5432.lock"):
             note.unlink(missing_ok=True)
 
