@@ -30,7 +30,6 @@ from users.record import record
 FREE_TEXT = {
     "products_bulkchangebatch": ("error",),
     "products_bulkchangeskip": ("detail",),
-    "notifications_suppression": ("reason",),
     "notifications_mailserver": ("last_words",),
     "django_admin_log": ("object_repr", "change_message"),
 }
@@ -74,6 +73,8 @@ def _erase(actor: User, user_id: int, now: datetime) -> None:
     record(Action.USER_ERASED, actor=actor, subject=user.pk, after={"words": words, **versions})
     _run(fully, WORDINGS, IDENTITIES, **versions)
     _forget_person(user)
+    # Not before: who notes a failure holds the user's row, and would wait for that of the address while we wait for theirs.
+    _run(called, REASONS)
     suppression.forget(names)
 
 
@@ -157,6 +158,7 @@ def _forget_changes(called: Naming) -> None:
         _run(called, f"UPDATE {table} SET {news} WHERE {' OR '.join(map(named, columns))}")
 
 
+REASONS = f"UPDATE notifications_suppression SET reason = {overwritten('reason')} WHERE {named('reason')}"
 SEARCH = "(selection #>> '{filter,search}')"
 CHANGES = f"""
 UPDATE products_bulkchange SET reason = {overwritten("reason")}, state_reason = {overwritten("state_reason")},

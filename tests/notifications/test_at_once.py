@@ -1,6 +1,7 @@
 """Several clicks, reports and senders at once: each test commits in a database of its own."""
 
 import threading
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -122,8 +123,17 @@ def test_what_is_told_in_the_moment_of_an_erasure_is_forgotten_too(
     letter = Notification.objects.create(user=grace, kind="ONBOARDING", about=1, lane=1, state=State.SENT, to_address=grace.email)
     Notification.objects.update(message_id=message_id_of(letter, "console.example"))
     letter.refresh_from_db()
-    reported = {"message_id": letter.message_id, "address": grace.email, "words": f"5.1.1 No {grace.email}", "now": NOW}
-    telling = threading.Thread(target=lambda: at_once(lambda: actions.believe_provider(is_complaint=is_complaint, **reported)))
+    words, outcomes = f"5.1.1 No {grace.email}", list[Any]()
+    Suppression.objects.create(address=grace.email, failures=1, reason=words, source=Suppression.Source.BOUNCED, failed_at=NOW)
+    reported = partial(
+        actions.believe_provider,
+        is_complaint=is_complaint,
+        message_id=letter.message_id,
+        address=grace.email,
+        words=words,
+        now=NOW,
+    )
+    telling = threading.Thread(target=lambda: outcomes.extend(at_once(reported)))
     forget = import_string(at)
 
     def forget_while_it_is_told(*asked: Any) -> None:
@@ -135,6 +145,7 @@ def test_what_is_told_in_the_moment_of_an_erasure_is_forgotten_too(
     erase_user(actor=sue, user=grace, now=NOW)
     telling.join()
 
+    assert outcomes == [None]  # no deadlock
     assert not Suppression.objects.exists()
     letter.refresh_from_db()
     assert letter.last_words == "The user was erased."
