@@ -12,7 +12,7 @@ from django.db.models import Case, Func, Q, QuerySet, Value, When
 from django.db.models.functions import Concat
 from django.utils.translation import gettext_lazy as _
 
-from users.models import CAPABILITIES, Capability, GroupMembership, LastSeen, Role, User, UserGroup, fold
+from users.models import CAPABILITIES, USABLE, Capability, GroupMembership, LastSeen, Role, User, UserGroup, fold
 from users.typed import searched
 
 # Fewer letters than these are looked for where a word begins: both ways are answered by the index of three-letter pieces.
@@ -53,7 +53,8 @@ def may_change_email(actor: Any, user: User) -> bool:
 
 def first_super_admin() -> User | None:
     """Return the Super admin who was there first and can sign in: in whose name the console acts when nobody else is named."""
-    return User.objects.filter(role=Role.SUPER_ADMIN, is_active=True).order_by("id").first()
+    able = User.objects.filter(role=Role.SUPER_ADMIN, is_active=True, password__regex=USABLE)
+    return able.order_by("id").first()
 
 
 def visible_to(actor: Any) -> QuerySet[User]:

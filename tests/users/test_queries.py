@@ -352,9 +352,11 @@ def test_groups_of_a_member_do_not_give_a_former_manager_a_scope() -> None:
     assert not visible_to(actor).exists()
 
 
-def test_the_first_super_admin_is_the_one_who_was_there_first() -> None:
+def test_the_first_super_admin_is_the_one_who_was_there_first_and_can_sign_in() -> None:
     assert first_super_admin() is None
     make_user("Grace", role=Role.SUPER_ADMIN, is_active=False)
+    make_user("Alan", role=Role.SUPER_ADMIN, password="!invited")
+    assert first_super_admin() is None
     ada = make_user("Ada", role=Role.SUPER_ADMIN)
     make_user("Edsger", role=Role.SUPER_ADMIN)
     assert first_super_admin() == ada
