@@ -62,16 +62,21 @@ class AddUserForm(NamedForm):
 
 
 class EditUserForm(NamedForm):
-    """Another name or email for a user; an email that is not the actor's to change is shown only."""
+    """Another name or email for a user; one's own email, when somebody else has to change it, is shown only."""
 
     def __init__(self, data: Any = None, *, actor: User, user: User) -> None:
         super().__init__(data, initial=model_to_dict(user, ["first_name", "last_name", "email"]))
         email = self.fields["email"]
-        if may_change_email(actor, user):
-            email.help_text = _("Another email signs the user out, and ends links to a password. The password stays.")
-        else:
+        if not may_change_email(actor, user):
             email.widget.attrs["readonly"] = True
-            email.help_text = _("You may not give the role of this user, so their email is not yours to change either.")
+            email.help_text = _("Your email is not yours to change: please ask a Super admin.")
+        elif user == actor:
+            email.help_text = _("Another email signs you out elsewhere. Your password stays, and the old address is told.")
+        else:
+            email.help_text = _(
+                "Another email ends the user’s password and sessions, and links to a password. Both addresses are told, "
+                "and the user chooses a new password."
+            )
 
 
 class PreferencesForm(forms.Form):

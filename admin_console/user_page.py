@@ -17,7 +17,7 @@ from products.models import AccessChange, Product
 from products.queries import catalogue, may_see, timeline
 from users.invitations import invitations_of
 from users.models import AdminAction, Capability, User
-from users.queries import can, changeable_by, grantable_roles, visible_groups
+from users.queries import can, changeable_by, grantable_roles, may_rename, visible_groups
 
 PAGE_SIZE = 50
 
@@ -71,8 +71,13 @@ class UserPage:
 
     @property
     def may_manage(self) -> bool:
-        """Whether the actor may edit who the user is, and put them in other groups."""
+        """Whether the actor may put the user in other groups."""
         return can(self.actor, Capability.MANAGE_USERS) and not self.person.is_erased
+
+    @property
+    def may_rename(self) -> bool:
+        """Whether the actor may correct what the user is called."""
+        return may_rename(self.actor, self.person) and not self.person.is_erased
 
     @cached_property
     def held(self) -> list[Held]:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from users.models import ERASED_AT, USABLE, Action, AdminAction, Capability, GroupMembership, Role, User, UserGroup
 from users.moments import zones
-from users.queries import can, grantable_roles, may_change_email
+from users.queries import can, grantable_roles, may_change_email, may_rename
 from users.record import record
 from users.typed import is_visible, tidy
 
@@ -183,11 +183,13 @@ def add_user(
 
 
 @transaction.atomic
-def edit_user(*, actor: User, user: User, first_name: str, last_name: str, email: str) -> User:
-    """Correct what a user is called and where they are written to, and return them as they are now.
+def edit_user(*, actor: User, user: User, first_name: str, last_name: str, email: str) -> AdminAction | None:
+    """Correct what a user is called and where they are written to, and return the record of it. Whoever is called so already
+    stays as they are: nothing is recorded.
 
-    With another email whatever the old one opened ends: sessions, and links to a password, which are made of it. The password
-    stays, and emails that wait go to the new one. Raises NotAllowed or InvalidUser.
+    With another email whatever the old one opened ends: sessions, and links to a password, which are made of it. When somebody
+    else gives it, so does the password, for good: they might have chosen it, through a mailbox of theirs, for the day on which
+    the user is given a role. Emails that wait go to the new one. Raises NotAllowed, InvalidUser or LastSuperAdmin.
     """
     require(actor, Capability.MANAGE_USERS)
     user = _locked(user, no_key=False)  # an email is a key: to lock it later is to wait for whoever refers to the user by then
@@ -197,17 +199,20 @@ def edit_user(*, actor: User, user: User, first_name: str, last_name: str, email
     after = _called(user)
     changed = [field for field in after if after[field] != before[field]]
     if not changed:
-        return user
+        return None
+    if not may_rename(actor, user):
+        raise NotAllowed(_("You may not give the role of this user, so their name and email are not yours to change."))
     if "email" in changed and not may_change_email(actor, user):
-        raise NotAllowed(_("You may not give the role of this user, so their email is not yours to change either."))
-    with _email_of_nobody_else(user.email):
-        user.save(update_fields=changed)
+        raise NotAllowed(_("Your email is not yours to change: please ask a Super admin."))
+    if "email" in changed and user.pk != actor.pk:
+        user.set_unusable_password()  # a random one: not even the old email makes what was made of both right again
+    with keeping_a_super_admin(), _email_of_nobody_else(user.email):
+        user.save(update_fields=[*changed, "password"])
     if "email" in changed:
         EmailAddress.objects.filter(user=user).delete()  # allauth keeps one for who asks for a password, and would let it sign in
     logger.info("user_edited", extra={"user": user.pk, "fields": changed, "actor": actor.pk})
     words = {"before": before, "after": after}
-    record(Action.USER_EDITED, actor=actor, subject=user.pk, after={"changed": changed}, words=words)
-    return user
+    return record(Action.USER_EDITED, actor=actor, subject=user.pk, after={"changed": changed}, words=words)
 
 
 @transaction.atomic

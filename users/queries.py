@@ -51,6 +51,14 @@ def may_change_email(actor: Any, user: User) -> bool:
     return can(actor, Capability.MANAGE_USERS) and (user.role == Role.MEMBER or user.role in grantable_roles(actor))
 
 
+def may_rename(actor: Any, user: User) -> bool:
+    """Return whether the actor may give the user another name: themselves, or somebody whose email is theirs to change.
+
+    What somebody does in the console is told under that name.
+    """
+    return may_change_email(actor, user) or (can(actor, Capability.MANAGE_USERS) and user.pk == actor.pk)
+
+
 def first_super_admin() -> User | None:
     """Return the Super admin who was there first and can sign in: in whose name the console acts when nobody else is named."""
     able = User.objects.filter(role=Role.SUPER_ADMIN, is_active=True, password__regex=USABLE)

@@ -20,7 +20,7 @@ from products.refusals import ChangeRefused
 from users import actions
 from users.actions import GroupGone, InvalidUser, LastSuperAdmin, NotAllowed, put_in_groups
 from users.models import Capability
-from users.queries import grantable_roles, visible_to
+from users.queries import grantable_roles, may_rename, visible_to
 
 
 @require_http_methods(["GET", "POST"])
@@ -51,15 +51,18 @@ def edit_user(request: Request, user_id: int) -> HttpResponse:
     user = get_object_or_404(visible_to(request.user), pk=user_id)
     if user.is_erased:
         raise Http404
+    if not may_rename(request.user, user):
+        raise PermissionDenied(_("You may not give the role of this user, so their name and email are not yours to change."))
     form = EditUserForm(request.POST if request.method == "POST" else None, actor=request.user, user=user)
     if request.method == "POST" and form.is_valid():
         try:
-            edited = actions.edit_user(actor=request.user, user=user, **form.cleaned_data)
-        except (InvalidUser, NotAllowed) as error:
+            actions.edit_user(actor=request.user, user=user, **form.cleaned_data)
+        except (InvalidUser, NotAllowed, LastSuperAdmin) as error:
             form.fail(getattr(error, "field", "email"), str(error))
         else:
+            user.refresh_from_db()
             if user == request.user:
-                update_session_auth_hash(request, edited)
+                update_session_auth_hash(request, user)
             messages.success(request, _("Name and email are saved."))
             return see_other("user", user.pk)
     return render(request, "users/edit_user.html", {"form": form, "person": user}, status=422 if form.errors else 200)

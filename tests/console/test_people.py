@@ -193,16 +193,57 @@ class TestEditUser:
         assert User.objects.get(pk=user.pk).name == "Jorg Muller"
 
     @pytest.mark.usefixtures("ada")
-    def test_an_admin_corrects_the_name_of_a_super_admin_but_not_the_email(self, client: Client) -> None:
-        sue = make_user("Sue Super", email="sue@people.example", role=Role.SUPER_ADMIN)
-        assert re.search(r'name="email"[^>]* readonly', client.get(f"/users/{sue.pk}/edit/").text)
+    @pytest.mark.parametrize("role", [role for role in Role if role != Role.MEMBER])
+    def test_an_admin_corrects_members_only(self, client: Client, role: Role) -> None:
+        sue = make_user("Sue Super", email="sue@people.example", role=role)
+        assert f"/users/{sue.pk}/edit/" not in client.get(f"/users/{sue.pk}/").text
 
-        refused = client.post(f"/users/{sue.pk}/edit/", self.NEWS)
-        client.post(f"/users/{sue.pk}/edit/", self.NEWS | {"email": sue.email})
+        for response in (client.get(f"/users/{sue.pk}/edit/"), client.post(f"/users/{sue.pk}/edit/", self.NEWS)):
+            assert response.status_code == 403
+            assert "their name and email are not yours to change" in response.text
+        assert User.objects.get(pk=sue.pk).name == "Sue Super"
+
+    def test_an_admin_corrects_their_own_name_and_sees_their_email_only(self, client: Client, ada: User) -> None:
+        assert f"/users/{ada.pk}/edit/" in client.get(f"/users/{ada.pk}/").text
+        form = client.get(f"/users/{ada.pk}/edit/").text
+        assert re.search(r'name="email"[^>]* readonly', form)
+        assert "Your email is not yours to change" in form
+
+        refused = client.post(f"/users/{ada.pk}/edit/", self.NEWS)
+        client.post(f"/users/{ada.pk}/edit/", self.NEWS | {"email": ada.email})
 
         assert refused.status_code == 422
-        assert "You may not give the role of this user" in refused.text.partition('id="id_email_error"')[2]
-        assert User.objects.filter(pk=sue.pk, last_name="Müller", email="sue@people.example").exists()
+        assert "please ask a Super admin" in refused.text.partition('id="id_email_error"')[2]
+        assert User.objects.filter(pk=ada.pk, last_name="Müller", email=ada.email).exists()
+
+    def test_that_nobody_could_sign_in_any_more_is_said_beside_the_email(self, client: Client) -> None:
+        sue, other = make_user("Sue Super", role=Role.SUPER_ADMIN), make_user(role=Role.SUPER_ADMIN, password="!lost meanwhile")
+        client.force_login(other)
+
+        response = client.post(f"/users/{sue.pk}/edit/", self.NEWS)
+
+        assert response.status_code == 422
+        assert "This is the last Super admin who can sign in" in response.text.partition('id="id_email_error"')[2]
+        assert User.objects.get(pk=sue.pk).name == "Sue Super"
+        assert not Notification.objects.exists()
+
+    @pytest.mark.usefixtures("ada")
+    def test_who_had_an_invitation_is_invited_afresh_at_the_new_address(
+        self, client: Client, smtp_script: ScriptedServer
+    ) -> None:
+        grace = give(make_user("Grace Hopper", email="old@people.example", password="!never"), "rescue")
+        client.post(f"/users/{grace.pk}/invite/")
+        deliver()
+        first = link_in(smtp_script)
+        page = client.post(f"/users/{grace.pk}/edit/", filled(), follow=True)
+        assert "Send the invitation again" in page.text
+        assert "Welcome, Grace Hopper." not in Client().get(first).text
+
+        client.post(f"/users/{grace.pk}/invite/")
+        deliver()
+
+        assert smtp_script.messages[-1].recipients == ["grace@people.example"]
+        assert "Welcome, Grace Hopper." in Client().get(link_in(smtp_script)).text
 
     def test_whoever_corrects_their_own_email_stays_signed_in_and_is_signed_out_elsewhere(self, client: Client) -> None:
         sue, elsewhere = make_user("Sue Super", role=Role.SUPER_ADMIN), Client()
@@ -222,7 +263,9 @@ class TestEditUser:
 
         deliver()
 
-        assert smtp_script.messages[-1].message["To"] == "grace@people.example"
+        [invitation] = [each for each in smtp_script.messages if "/invitation/" in each.text]
+        assert invitation.message["To"] == "grace@people.example"
+        smtp_script.messages[:] = [invitation]
         assert "Welcome, Grace Hopper." in Client().get(link_in(smtp_script)).text  # made when it is sent, so it is not over
 
     @pytest.mark.parametrize("role", [Role.MANAGER, Role.SUPPORT])

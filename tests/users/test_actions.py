@@ -193,17 +193,73 @@ def test_only_those_who_manage_users_edit_them(role: Role) -> None:
 
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize("actor", [Role.ADMIN, Role.SUPER_ADMIN])
-def test_nobody_gets_at_a_role_that_they_may_not_give_by_changing_an_email(actor: Role, role: Role) -> None:
-    user = edited(make_user(role=actor), make_user(role=role), first_name="Grace")  # a name opens nothing
+@pytest.mark.parametrize(("field", "value"), [("first_name", "Grace"), ("last_name", "Hopper"), ("email", "mine@tests.example")])
+def test_nobody_gets_at_a_role_that_they_may_not_give_nor_at_its_name(actor: Role, role: Role, field: str, value: str) -> None:
+    user = make_user("Sue Super", email="sue@tests.example", role=role)
     allowed = actor == Role.SUPER_ADMIN or role == Role.MEMBER
     try:
-        user = edited(make_user(role=actor), user, email="mine@tests.example")
+        edited(make_user(role=actor), user, **{field: value})
     except actions.NotAllowed:
         assert not allowed
-    assert (user.first_name, user.email == "mine@tests.example") == ("Grace", allowed)
+    user.refresh_from_db()
+    assert (getattr(user, field) == value) == allowed
 
 
-def test_an_email_opens_nothing_any_more_once_the_user_has_another_and_the_password_stays() -> None:
+def test_an_admin_corrects_their_own_name_and_not_their_own_email() -> None:
+    ada = make_user("Ada Lovlace", role=Role.ADMIN)
+
+    assert edited(ada, ada, last_name="Lovelace").name == "Ada Lovelace"
+    with pytest.raises(actions.NotAllowed, match="ask a Super admin"):
+        edited(ada, ada, email="mine@tests.example")
+
+
+def test_whoever_corrects_their_own_email_keeps_their_password() -> None:
+    sue = make_user(email="old@tests.example", role=Role.SUPER_ADMIN)  # and the last one
+    sue.set_password(PASSWORD)
+    sue.save()
+
+    assert authenticate(email="new@tests.example", password=PASSWORD) is None  # type: ignore[arg-type]
+    assert edited(sue, sue, email="new@tests.example") == authenticate(email="new@tests.example", password=PASSWORD)  # type: ignore[arg-type]
+
+
+def test_a_password_chosen_through_another_mailbox_waits_for_no_promotion() -> None:
+    ada, user = make_user(role=Role.ADMIN), make_user(email="grace@tests.example")
+    user = edited(ada, user, email="adas@tests.example")
+    user.set_password(PASSWORD)  # by a link that Ada asked for
+    user.save()
+
+    user = edited(ada, user, email="grace@tests.example")
+    actions.change_role(actor=make_user(role=Role.SUPER_ADMIN), user=user, role=Role.ADMIN)
+
+    assert authenticate(email="grace@tests.example", password=PASSWORD) is None  # type: ignore[arg-type]
+
+
+def test_what_an_email_opened_stays_over_when_the_user_gets_it_back() -> None:
+    ada, user = make_user(role=Role.ADMIN), make_user(email="grace@tests.example", password="!never chosen")
+    invited, reset, session = token_of(user, invited_at=NOW), default_token_generator.make_token(user), Client()
+    session.force_login(user)
+
+    user = edited(ada, edited(ada, user, email="other@tests.example"), email="grace@tests.example")
+
+    assert not get_user(session).is_authenticated
+    assert not default_token_generator.check_token(user, reset)
+    with pytest.raises(InvitationOver):
+        invited_by(invited, now=NOW)
+    assert invited_by(token_of(user, invited_at=NOW), now=NOW) == user  # invited afresh
+
+
+def test_the_last_super_admin_who_can_sign_in_keeps_the_email_with_the_password() -> None:
+    sue = make_user(email="sue@tests.example", role=Role.SUPER_ADMIN)
+    other = make_user(role=Role.SUPER_ADMIN, password="!lost meanwhile")
+
+    with pytest.raises(actions.LastSuperAdmin):
+        edited(other, sue, email="new@tests.example")
+
+    sue.refresh_from_db()
+    assert (sue.email, sue.has_usable_password()) == ("sue@tests.example", True)
+
+
+def test_an_email_opens_nothing_any_more_once_the_user_has_another_nor_does_the_password() -> None:
     sue, user = make_user(role=Role.SUPER_ADMIN), make_user(email="old@tests.example", role=Role.SUPPORT)
     user.set_password(PASSWORD)
     user.save()
@@ -220,8 +276,8 @@ def test_an_email_opens_nothing_any_more_once_the_user_has_another_and_the_passw
     assert not default_token_generator.check_token(user, reset)
     with pytest.raises(InvitationOver):
         invited_by(invited, now=NOW)
-    for email, known in (("old@tests.example", None), ("new@tests.example", user)):
-        assert authenticate(email=email, password=PASSWORD) == known  # type: ignore[arg-type]
+    for email in ("old@tests.example", "new@tests.example"):
+        assert authenticate(email=email, password=PASSWORD) is None  # type: ignore[arg-type]
 
 
 def test_nobody_who_was_erased_is_edited() -> None:
