@@ -136,7 +136,8 @@ def register(kind: Kind) -> None:
 
     Its `facts` is called once per batch with the notifications of the kind and returns, by notification id, what there is to
     tell: a hashable value, for who has equal facts and language is told the same; or the UnsendableError that says why there is
-    nothing. Facts that have an attribute `until` are of a link that ends then: it is not sent any more.
+    nothing. Facts that have an attribute `until` are of a link that ends then: it is not sent any more. Those that have an
+    attribute `to` go to that address, whatever the user's is by then.
     """
     KINDS[kind.name] = kind
 
@@ -293,7 +294,7 @@ class _Desk:
     def letter(self, notification: Owed, reader: Reader | None, facts: Hashable) -> Letter:
         if reader is None:
             raise UnsendableError("The user no longer exists.")
-        to, kind = deliverable(reader.email), KINDS.get(notification.kind)
+        to, kind = deliverable(getattr(facts, "to", reader.email)), KINDS.get(notification.kind)
         own = {"reader": Value.plain(reader.name)}
         if notification.kind in STORED:
             if (until := (notification.message or {}).get("until")) and datetime.fromisoformat(until) <= self.now:

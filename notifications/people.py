@@ -1,4 +1,4 @@
-"""What is done to people and told to them by email: they are invited, or given another role."""
+"""What is done to people and told to them by email: they are invited, or given another role or email."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -13,7 +13,7 @@ from notifications.wordings import identity
 from users import actions, invitations
 from users.models import AdminAction, User, UserGroup
 
-INVITATION, ROLE = "INVITATION", "ROLE"  # both about an AdminAction
+INVITATION, ROLE, OLD_EMAIL, NEW_EMAIL = "INVITATION", "ROLE", "OLD_EMAIL", "NEW_EMAIL"  # each about an AdminAction
 
 
 @transaction.atomic
@@ -42,6 +42,18 @@ def change_role(*, actor: User, user: User, role: str, manages: Iterable[UserGro
     if changed is not None and notify:
         _owe(ROLE, changed)
     return changed is not None or manages_others
+
+
+@transaction.atomic
+def edit(*, actor: User, user: User, first_name: str, last_name: str, email: str) -> None:
+    """Correct what a user is called and where they are written to. Of another email both addresses are told, whoever wants it or
+    not; but for the new one of who gave it to themselves. Raises what `users.actions.edit_user` raises.
+    """
+    edited = actions.edit_user(actor=actor, user=user, first_name=first_name, last_name=last_name, email=email)
+    if edited is not None and edited.after and "email" in edited.after["changed"]:
+        _owe(OLD_EMAIL, edited)
+        if actor.pk != user.pk:
+            _owe(NEW_EMAIL, edited)
 
 
 def owe_password_link(*, user: User, address: str, until: datetime, now: datetime) -> None:

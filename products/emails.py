@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from notifications import emails
 from notifications.emails import Actor, Kind, NeedlessError
 from notifications.models import Notification, Owed
-from notifications.people import INVITATION, ROLE
+from notifications.people import INVITATION, NEW_EMAIL, OLD_EMAIL, ROLE
 from notifications.phrases import day, joined, link, listing, note, sentences, together
 from notifications.placeholders import Placeholder, Value
 from notifications.queries import told_in
@@ -48,7 +48,7 @@ PRODUCTS = Placeholder("products", _("What the reader holds now, as a list"), is
 
 def register() -> None:
     """Make the kinds known to the outbox."""
-    for kind in (INVITATION_KIND, ONBOARDING_KIND, CHANGE_KIND, ROLE_KIND):
+    for kind in (INVITATION_KIND, OLD_EMAIL_KIND, NEW_EMAIL_KIND, ONBOARDING_KIND, CHANGE_KIND, ROLE_KIND):
         emails.register(kind)
 
 
@@ -91,6 +91,14 @@ class RoleFacts:
     before: str
     role: str
     held: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EmailFacts:
+    """Who gave somebody another email, and which of both this is: the one that is written to."""
+
+    actor: Actor | None
+    to: str
 
 
 def change_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
@@ -224,6 +232,40 @@ def role_values(facts: RoleFacts) -> dict[str, Value]:
     }
 
 
+def old_email_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
+    """Return the email that each user had before another was given to them, by notification id, in two queries."""
+    return dict(_email_facts(notifications, "before"))
+
+
+def new_email_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
+    """Return the email that was given to each user, by notification id, in three queries. Who has a third one by now is told of
+    that one.
+    """
+    users = User.objects.filter(id__any={n.user_id for n in notifications})
+    has, given = dict(users.values_list("pk", "email")), _email_facts(notifications, "after")
+    return {
+        n.id: given[n.id] if n.is_fixed or given[n.id].to == has.get(n.user_id) else NeedlessError(TAKEN_BACK)
+        for n in notifications
+        if n.id in given
+    }
+
+
+def _email_facts(notifications: Sequence[Owed], when: str) -> dict[int, EmailFacts]:
+    """Return which email each user had before or after it was changed, as far as the record has its words still."""
+    acts, actors = _acts(notifications)
+    return {
+        n.id: EmailFacts(actors.get(act.actor_id or 0), act.words[when]["email"])
+        for n in notifications
+        if (act := acts.get(n.about)) is not None and act.words
+    }
+
+
+def new_email_values(facts: EmailFacts) -> dict[str, Value]:
+    """Return what is said to a new email in the language that is active."""
+    address = settings.CONSOLE_URL + reverse("account_reset_password")
+    return {"email": Value.plain(facts.to), "link": link(address, gettext("Choose a new password"))}
+
+
 def _welcomed() -> Mapping[str, str | Promise]:
     found = Product.objects.filter(onboarding=True).order_by("position", "id")
     return dict(found.values_list("code", "name"))
@@ -258,6 +300,10 @@ def _invitation_sample(reader: User, variant: str, now: datetime) -> InvitationF
 def _role_sample(reader: User, variant: str, now: datetime) -> RoleFacts:
     before = Role.ADMIN if reader.role == Role.MEMBER else Role.MEMBER
     return RoleFacts(Actor(reader.name, reader.email), before, reader.role, _held([reader.pk])[reader.pk])
+
+
+def _email_sample(reader: User, variant: str, now: datetime) -> EmailFacts:
+    return EmailFacts(Actor(reader.name, reader.email), reader.email)
 
 
 def _acts(notifications: Sequence[Owed]) -> tuple[dict[int, AdminAction], dict[int, Actor]]:
@@ -386,5 +432,29 @@ ROLE_KIND = Kind(
         Placeholder("abilities", _("What the role lets its holder do"), is_block=True),
         PRODUCTS,
         HOLDS,
+    ),
+)
+OLD_EMAIL_KIND = Kind(
+    name=OLD_EMAIL,
+    label=_("Change of email, to the old address"),
+    lane=0,
+    template="old_email",
+    facts=old_email_facts,
+    values=lambda facts: {"old_email": Value.plain(facts.to)},
+    sample=_email_sample,
+    placeholders=(ACTOR, Placeholder("old_email", _("The email address that the reader had"))),
+)
+NEW_EMAIL_KIND = Kind(
+    name=NEW_EMAIL,
+    label=_("Change of email, to the new address"),
+    lane=0,
+    template="new_email",
+    facts=new_email_facts,
+    values=new_email_values,
+    sample=_email_sample,
+    placeholders=(
+        ACTOR,
+        Placeholder("email", _("The email address that the reader has now"), is_needed=True),
+        Placeholder("link", _("The page on which one asks for a link to choose a password"), is_block=True, is_needed=True),
     ),
 )

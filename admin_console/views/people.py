@@ -13,11 +13,10 @@ from admin_console.access import Request, may_sign_in, requires
 from admin_console.group_forms import UserGroupsForm
 from admin_console.person_forms import AddUserForm, EditUserForm, RoleForm
 from admin_console.views.changes import see_other
-from notifications.people import change_role, invite
+from notifications.people import change_role, edit, invite
 from notifications.tasks import ring
 from products.people import add_person
 from products.refusals import ChangeRefused
-from users import actions
 from users.actions import GroupGone, InvalidUser, LastSuperAdmin, NotAllowed, put_in_groups
 from users.models import Capability
 from users.queries import grantable_roles, may_rename, visible_to
@@ -56,10 +55,11 @@ def edit_user(request: Request, user_id: int) -> HttpResponse:
     form = EditUserForm(request.POST if request.method == "POST" else None, actor=request.user, user=user)
     if request.method == "POST" and form.is_valid():
         try:
-            actions.edit_user(actor=request.user, user=user, **form.cleaned_data)
+            edit(actor=request.user, user=user, **form.cleaned_data)
         except (InvalidUser, NotAllowed, LastSuperAdmin) as error:
             form.fail(getattr(error, "field", "email"), str(error))
         else:
+            ring()
             user.refresh_from_db()
             if user == request.user:
                 update_session_auth_hash(request, user)

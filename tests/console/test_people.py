@@ -11,7 +11,7 @@ from django.test import Client
 from django.utils.formats import date_format
 from django.utils.timezone import now
 
-from notifications.models import Notification
+from notifications.models import Notification, Suppression
 from notifications.people import invite
 from products.people import add_person
 from tests.factories import give, held_by, ids, limit, make_group, make_holders, make_user
@@ -227,6 +227,89 @@ class TestEditUser:
         assert User.objects.get(pk=sue.pk).name == "Sue Super"
         assert not Notification.objects.exists()
 
+    def test_both_addresses_are_told_of_another_email(self, client: Client, ada: User, smtp_script: ScriptedServer) -> None:
+        grace = give(make_user("Grace Hopper", email="old@people.example"), "rescue")
+
+        client.post(f"/users/{grace.pk}/edit/", filled())
+        deliver()
+
+        told = {message.recipients[0]: message for message in smtp_script.messages}
+        assert told.keys() == {"old@people.example", "grace@people.example"}
+        for message in told.values():
+            for part in (" ".join(message.text.split()), " ".join(message.html.split())):
+                assert f"An administrator of {settings.ORGANISATION_NAME} has changed the email address of your account." in part
+                assert ada.name not in part
+        old, new = told["old@people.example"], told["grace@people.example"]
+        assert "It was old@people.example." in old.text
+        assert "If this change surprises you, ask an administrator" in old.text
+        for hidden in ("grace@people.example", "Hopper"):  # nobody knows who reads it
+            assert hidden not in old.text + old.html + str(old.message)
+        assert "From now on you sign in with grace@people.example." in new.text
+        assert f"\n{settings.CONSOLE_URL}/accounts/password/reset/\n" in new.text
+        assert f'href="{settings.CONSOLE_URL}/accounts/password/reset/"' in new.html
+        sent = Notification.objects.filter(user=grace).values_list("kind", "to_address", "state")
+        assert set(sent) == {
+            ("OLD_EMAIL", "old@people.example", "SENT"),
+            ("NEW_EMAIL", "grace@people.example", "SENT"),
+        }
+
+    @pytest.mark.usefixtures("ada")
+    def test_the_user_chooses_a_password_on_the_page_that_the_new_address_is_told(
+        self, client: Client, smtp_script: ScriptedServer
+    ) -> None:
+        grace = give(make_user("Grace Hopper", email="old@people.example"), "rescue")
+        client.post(f"/users/{grace.pk}/edit/", filled())
+
+        Client().post("/accounts/password/reset/", {"email": "grace@people.example"})
+        deliver()
+
+        assert smtp_script.messages[-1].recipients == ["grace@people.example"]
+        assert f"{settings.CONSOLE_URL}/accounts/password/reset/key/" in smtp_script.messages[-1].text
+
+    @pytest.mark.usefixtures("ada")
+    def test_a_name_is_corrected_without_an_email(self, client: Client) -> None:
+        grace = make_user("Grace Hoper", email="grace@people.example")
+
+        client.post(f"/users/{grace.pk}/edit/", filled())
+
+        assert User.objects.get(pk=grace.pk).has_usable_password()
+        assert not Notification.objects.exists()
+
+    @pytest.mark.usefixtures("ada")
+    def test_an_old_address_that_is_suppressed_is_not_written_to_and_the_new_one_is(
+        self, client: Client, smtp_script: ScriptedServer
+    ) -> None:
+        grace = make_user("Grace Hopper", email="old@people.example")
+        Suppression.objects.create(
+            address="old@people.example", reason="unknown", source="REFUSED", failed_at=now(), since=now(), failures=2
+        )
+
+        client.post(f"/users/{grace.pk}/edit/", filled())
+        deliver()
+
+        assert [message.recipients for message in smtp_script.messages] == [["grace@people.example"]]
+        failed = Notification.objects.get(kind="OLD_EMAIL")
+        assert (failed.state, failed.can_be_retried) == ("FAILED", True)
+        assert failed.last_words.startswith("Not tried: the address is suppressed")
+
+    @pytest.mark.usefixtures("ada")
+    def test_of_two_corrections_each_earlier_address_is_told_and_the_last_new_one(
+        self, client: Client, smtp_script: ScriptedServer
+    ) -> None:
+        grace = make_user("Grace Hopper", email="old@people.example")
+        for email in ("typo@people.example", "grace@people.example"):
+            client.post(f"/users/{grace.pk}/edit/", filled(email=email))
+
+        deliver()
+
+        fates = set(Notification.objects.values_list("kind", "to_address", "state"))
+        assert fates == {
+            ("OLD_EMAIL", "old@people.example", "SENT"),
+            ("NEW_EMAIL", "", "NEEDLESS"),
+            ("OLD_EMAIL", "typo@people.example", "SENT"),
+            ("NEW_EMAIL", "grace@people.example", "SENT"),
+        }
+
     @pytest.mark.usefixtures("ada")
     def test_who_had_an_invitation_is_invited_afresh_at_the_new_address(
         self, client: Client, smtp_script: ScriptedServer
@@ -252,6 +335,7 @@ class TestEditUser:
 
         client.post(f"/users/{sue.pk}/edit/", self.NEWS)
 
+        assert kinds_owed_to(sue) == {"OLD_EMAIL"}
         assert client.get(f"/users/{sue.pk}/").status_code == 200
         assert elsewhere.get(f"/users/{sue.pk}/")["Location"].startswith("/accounts/login/")
 
