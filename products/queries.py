@@ -27,9 +27,11 @@ def out_of_reach(actor: Any) -> frozenset[int]:
 
 
 def catalogue_mark(products: Iterable[Product], locked: Iterable[int]) -> int:
-    """Return as one number what decides, beside the ticks, what a choice does: which products are retired or out of reach."""
+    """Return as one number what decides, beside the ticks, what a choice does: which products are retired, welcome or locked."""
+    products = list(products)
     retired = sorted(product.pk for product in products if product.retired_at)
-    return crc32(f"{retired} {sorted(locked)}".encode())
+    welcoming = sorted(product.pk for product in products if product.onboarding)
+    return crc32(f"{retired} {welcoming} {sorted(locked)}".encode())
 
 
 def selection_draft(owner: Any, *, now: datetime) -> SelectionDraft:

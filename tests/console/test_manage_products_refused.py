@@ -56,7 +56,7 @@ def test_a_selection_that_changed_shows_the_new_preview_and_asks_again(client: C
     assert "Granted Rescue 2 users" in shown(response)
 
 
-@pytest.mark.parametrize("otherwise", [{"retired_at": None}, {"retired_at": now()}, {"restricted": True}])
+@pytest.mark.parametrize("otherwise", [{"retired_at": None}, {"retired_at": now()}, {"restricted": True}, {"onboarding": True}])
 def test_what_may_be_done_with_a_product_is_what_the_preview_showed_or_asked_again(
     client: Client, otherwise: dict[str, Any]
 ) -> None:
