@@ -17,7 +17,7 @@ NOTHING = "There is nothing to undo: nobody holds what this change wrote."
 
 
 def drop_history_of(database: Database, *users: User) -> None:
-    """Let what the history tells of these users be of another month, and drop that."""
+    """Let what the history tells of these users be of another month, and drop that, on record as `drop_history` does."""
     month = timezone.now().replace(day=1) + timedelta(days=32)
     with psycopg.connect(database.superuser) as superuser:
         superuser.execute("ALTER TABLE products_accesschange DISABLE TRIGGER USER")
@@ -25,6 +25,8 @@ def drop_history_of(database: Database, *users: User) -> None:
         superuser.execute("UPDATE products_accesschange SET at = %s WHERE user_id = ANY(%s)", [month, ids])
         superuser.execute("ALTER TABLE products_accesschange ENABLE TRIGGER USER")
         superuser.execute(f"DROP TABLE products_accesschange_{month:%Y_%m}")
+    with psycopg.connect(database.owner) as owner:
+        owner.execute("INSERT INTO users_adminaction (action) VALUES ('history.dropped')")
 
 
 def told(number: int, made: BulkChange) -> str:
