@@ -92,6 +92,9 @@ class Notification(models.Model):
             models.Index(
                 fields=["user", "about"], condition=Q(kind="ONBOARDING", state="NEEDLESS"), name="notifications_needless"
             ),
+            models.Index(
+                fields=["not_before"], condition=Q(kind="ONBOARDING", state="NEEDLESS"), name="notifications_needless_lately"
+            ),
             BrinIndex(fields=["owed_at"], name="notifications_by_time"),  # a few pages: rows come in the order of time
         ]
 

@@ -275,11 +275,14 @@ WITH taken AS (
 """
 
 
+# Of how to start with a product that was taken before the email was sent, and is held again.
 NEEDED_AGAIN = """
 UPDATE notifications_notification n SET state = 'QUEUED', attempts = 0, not_before = statement_timestamp(), last_words = ''
 FROM products_productaccess a WHERE a.user_id = n.user_id AND n.about = ANY(a.products)
-AND n.kind = 'ONBOARDING' AND n.state = 'NEEDLESS' AND n.user_id BETWEEN %(first)s AND %(last)s
+AND n.kind = 'ONBOARDING' AND n.state = 'NEEDLESS' AND {which}
 """
+OF_THE_BATCH = f"n.user_id = ANY({IDS}) AND n.about = ANY(%(welcoming)s)"
+JUST_ENDED = "n.not_before > statement_timestamp() - interval '10 minutes'"  # when its fate was recorded
 
 
 def _owe_emails(change: BulkChange, facts: dict[str, Any]) -> None:
@@ -292,5 +295,14 @@ def _owe_emails(change: BulkChange, facts: dict[str, Any]) -> None:
     if facts["welcoming"]:
         welcomed = "products_accesschange, unnest(first & %(welcoming)s::int[]) AS product"
         notifications.queue("ONBOARDING", f"SELECT user_id, product FROM {welcomed} WHERE {RECORDED}", facts)
+        with connection.cursor() as cursor:
+            cursor.execute(NEEDED_AGAIN.format(which=OF_THE_BATCH), facts)
+
+
+def owe_again() -> None:
+    """Owe the onboarding emails again whose product was given again just when a sender found it taken.
+
+    The batch that gave it cannot see a fate that is not recorded yet, and the sender no batch that had not committed.
+    """
     with connection.cursor() as cursor:
-        cursor.execute(NEEDED_AGAIN, facts)
+        cursor.execute(NEEDED_AGAIN.format(which=JUST_ENDED))

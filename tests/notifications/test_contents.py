@@ -8,9 +8,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.test import override_settings
 from django.utils.formats import date_format
+from django.utils.timezone import now
 
-from notifications import actions, emails, people
+from notifications import actions, emails, outbox, people
 from notifications.models import MailIdentity, Notification, ReplyTo, State
+from products import tasks
 from products.models import Product
 from tests.factories import change, give, make_user, product, undo
 from tests.mail import Received, ScriptedServer
@@ -140,6 +142,29 @@ class TestOnboardingEmail:
         [*_webinars, last] = smtp_script.messages
         assert last.message["Subject"] == "How to start with GoTo Meeting"
         assert len(smtp_script.messages) == 3
+
+    def test_given_again_just_when_it_was_found_needless_it_is_sent_even_so(self, smtp_script: ScriptedServer) -> None:
+        ada, grace = make_user(role=Role.ADMIN), make_user()
+        undo(ada, change(ada, [grace], "meeting", notify=False))
+
+        with outbox.claimed(place=0, limit=10, now=now()) as batch:
+            [claimed] = batch.notifications
+            change(ada, [grace], "meeting", notify=False)
+            batch.decide(claimed, outbox.Fate(State.NEEDLESS))
+        tasks.sweep()
+        deliver()
+
+        assert [m.message["Subject"] for m in smtp_script.messages] == ["How to start with GoTo Meeting"]
+
+    def test_a_change_owes_nothing_again_to_those_it_does_not_concern(self, smtp_script: ScriptedServer) -> None:
+        ada, alan, grace, mary = make_user(role=Role.ADMIN), make_user(), make_user(), make_user()
+        undo(ada, change(ada, [grace], "meeting", notify=False))
+        deliver()
+        give(grace, "meeting")  # by an import of what was held already: of that nobody is told
+
+        change(ada, [alan, mary], "meeting", notify=False)
+
+        assert Notification.objects.get(user=grace, kind="ONBOARDING").state == State.NEEDLESS
 
     def test_it_is_sent_once_in_a_life(self, smtp_script: ScriptedServer) -> None:
         grace = make_user()
