@@ -14,6 +14,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.timezone import now
 
+from products import checkpoints
 from products.models import Checkpoint, HistoryBlock
 from tests.console.reading_room import ACTIONS, CHANGES, CHECKPOINTS, HISTORY, LISTS, USERS, link_to, listed, text_of
 from tests.factories import change, make_group, make_user
@@ -239,6 +240,27 @@ def test_a_checkpoint_that_we_did_not_sign_is_shown_as_one(client: Client, reade
 
     assert "a checkpoint is not signed by the key" in text_of(client.get(CHECKPOINTS))
     assert "a checkpoint is not signed by the key" in text_of(client.get(f"{CHECKPOINTS}{point.pk}/change/"))
+
+
+@pytest.mark.usefixtures("admin_user")
+def test_after_a_new_key_the_checkpoints_of_the_old_one_still_tell_what_they_told(client: Client, reader: User, settings) -> None:
+    settings.HISTORY_KEY = "the next one, for who left knew the one before"
+
+    told = "Entitlement history: 7 rows in 1 block (signed by another key than the console has now)"
+    assert told in text_of(client.get(CHECKPOINTS))
+    assert "is not signed by the key" not in text_of(client.get(CHECKPOINTS))
+
+
+@pytest.mark.parametrize(
+    "payload", ["not JSON", "5", '{"chains": 5}', '{"chains": {"OF OTHERS": {}}}', '{"chains": {"HISTORY": 5}}']
+)
+def test_what_somebody_signed_by_a_key_of_their_own_breaks_no_page(client: Client, reader: User, settings, payload: str) -> None:
+    settings.HISTORY_KEY, ours = "that of somebody else, who would like to be us", settings.HISTORY_KEY
+    foreign = {"payload": payload, "signature": checkpoints.sign(payload), "key": checkpoints.public_key()}
+    settings.HISTORY_KEY = ours
+    Checkpoint.objects.create(at=now(), **foreign)
+
+    assert "a checkpoint is not signed by the key" in text_of(client.get(CHECKPOINTS))
 
 
 def test_checkpoints_are_shown_as_they_stand_in_the_file(client: Client, reader: User, admin_user: User) -> None:
