@@ -4,6 +4,7 @@ import pytest
 from django.core.management import call_command
 from django.db import ProgrammingError, connection, transaction
 
+from tests.database import OWNER, ROLE
 from tests.factories import give, held_by, make_user
 
 OURS = """
@@ -29,6 +30,49 @@ def test_migrations_are_undone_and_done_again(committed_db):
     call_command("migrate", database="owner", verbosity=0, interactive=False)
     assert ours() == before
     assert held_by(give(make_user(), "rescue")) == {"rescue"}
+
+
+RIGHTS = """
+SELECT relname, attname, privilege_type FROM (
+    SELECT relname, '' AS attname, acl.* FROM pg_class, aclexplode(relacl) acl
+    UNION ALL
+    SELECT relname, attname, acl.* FROM pg_class c JOIN pg_attribute ON attrelid = c.oid, aclexplode(attacl) acl
+) rights
+WHERE relname ~ '^(users|products|notifications|django|account)_' AND privilege_type <> 'SELECT' AND grantee = %s::regrole
+"""
+
+
+@pytest.fixture
+def reader(committed_db, superuser_connection):
+    """Return a role that may read every table there is and will be, as one for reports may."""
+    role = f"{committed_db.name}_reader"
+    superuser_connection.execute(f"CREATE ROLE {role}")
+    superuser_connection.execute(f"ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} GRANT SELECT ON TABLES TO {role}")
+    superuser_connection.commit()
+    yield role
+    superuser_connection.execute(f"DROP OWNED BY {role}")
+    superuser_connection.execute(f"DROP ROLE {role}")
+    superuser_connection.commit()
+
+
+def test_whoever_may_only_read_may_only_read_after_a_migration_too(committed_db, owner_connection, reader):
+    def rights(role):
+        found = set(owner_connection.execute(RIGHTS, [role]).fetchall())
+        owner_connection.rollback()
+        return found
+
+    of_the_console = rights(ROLE)
+    for app in ("products", "users"):
+        call_command("migrate", app, "zero", database="owner", verbosity=0, interactive=False)
+    call_command("migrate", "users", "0012", database="owner", verbosity=0, interactive=False)
+    call_command("migrate", "products", "0018", database="owner", verbosity=0, interactive=False)
+    assert {right[0] for right in rights(reader)} == {
+        "users_adminaction", "products_seat", "products_checkpoint", "products_product"
+    }  # fmt: skip
+
+    call_command("migrate", database="owner", verbosity=0, interactive=False)
+    assert rights(reader) == set()
+    assert rights(ROLE) == of_the_console
 
 
 @pytest.mark.django_db
