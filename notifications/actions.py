@@ -166,17 +166,19 @@ def take_back(*, message_id: str, address: str, words: str, now: datetime) -> bo
     return True
 
 
-def believe_provider(*, is_complaint: bool, message_id: str, address: str, words: str, now: datetime) -> None:
+def believe_provider(*, is_complaint: bool, message_id: str, address: str, words: str, now: datetime, event_id: str = "") -> None:
     """Do what the mail provider tells of an address: an email to it came back, or its reader complained of spam.
 
     It proved who it is, so its word counts for the address even when it knows the email by another Message-ID than ours; but for
-    one that a user has only, for other software may send by the same account. Of an email of ours it counts once, whoever else
-    reports it. Raises bounces.StillBeingSent.
+    one that a user has only, for other software may send by the same account. Each email counts once, however often it is
+    told: one of ours whoever else reports it, any other by what the provider calls it, or else the event. Raises
+    bounces.StillBeingSent: what the provider told before in the same breath is noted, and is not counted when it comes again.
     """
     if is_complaint:
         suppression.note_failure(address, reason=words, source=Suppression.Source.COMPLAINED, now=now, for_good=True)
     elif not take_back(message_id=message_id, address=address, words=words, now=now) and suppression.is_hard(words):
-        suppression.note_failure(address, reason=words, source=Suppression.Source.BOUNCED, now=now)
+        bounced, told_of = Suppression.Source.BOUNCED, message_id or event_id
+        suppression.note_failure(address, reason=words, source=bounced, now=now, told_of=told_of)
 
 
 def deliver_due(*, now: datetime, limit: int = BATCH) -> bool:

@@ -184,6 +184,8 @@ class Suppression(models.Model):
     source = models.CharField(_("source"), max_length=10, choices=Source)
     failed_at = models.DateTimeField(_("last failure"))
     since = models.DateTimeField(_("suppressed since"), null=True)  # null: it failed once, and is still written to
+    # A digest of what the provider calls the email that it told of last. One is enough: a failure of another suppresses.
+    told_of = models.TextField(default="", db_default="")
 
     class Meta:
         indexes = [models.Index(fields=["-since"], condition=Q(since__isnull=False), name="suppressed_addresses")]

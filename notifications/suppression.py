@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Collection
 from datetime import datetime
+from hashlib import sha256
 
 from django.db import connection
 from django.utils.encoding import punycode
@@ -38,10 +39,11 @@ def known(addresses: Collection[str]) -> dict[str, Suppression]:
     return {suppression.address: suppression for suppression in found}
 
 
-def note_failure(address: str, *, reason: str, source: str, now: datetime, for_good: bool = False) -> None:
+def note_failure(address: str, *, reason: str, source: str, now: datetime, for_good: bool = False, told_of: str = "") -> None:
     """Remember a hard failure of an address; the second one suppresses it, or the first one `for_good`.
 
-    Of an address that no user has nothing is kept: of who was erased, or of whom other software writes to.
+    Of an address that no user has nothing is kept: of who was erased, or of whom other software writes to. `told_of` is the email
+    that failed, where nothing but this count remembers that: told of again it is the same failure.
     """
     address = normalised(address)
     emails = [address, _with_domain(address, lambda domain: domain.encode().decode("idna"))]  # as users may have it
@@ -49,7 +51,15 @@ def note_failure(address: str, *, reason: str, source: str, now: datetime, for_g
     with connection.cursor() as cursor:
         cursor.execute(
             _NOTE,
-            {"address": address, "emails": emails, "reason": reason, "source": source, "now": now, "enough": enough},
+            {
+                "address": address,
+                "emails": emails,
+                "reason": reason,
+                "source": source,
+                "now": now,
+                "enough": enough,
+                "told_of": told_of and sha256(told_of.encode(errors="replace")).hexdigest(),  # it may name somebody
+            },
         )
 
 
@@ -91,10 +101,11 @@ def _with_domain(address: str, written: Callable[[str], str]) -> str:
 
 
 _NOTE = """
-INSERT INTO notifications_suppression AS s (address, failures, reason, source, failed_at, since)
-SELECT %(address)s, 1, %(reason)s, %(source)s, %(now)s, CASE WHEN %(enough)s <= 1 THEN %(now)s::timestamptz END
+INSERT INTO notifications_suppression AS s (address, failures, reason, source, failed_at, since, told_of)
+SELECT %(address)s, 1, %(reason)s, %(source)s, %(now)s, CASE WHEN %(enough)s <= 1 THEN %(now)s::timestamptz END, %(told_of)s
 FROM users_user WHERE email = ANY(%(emails)s) LIMIT 1 FOR KEY SHARE
 ON CONFLICT (address) DO UPDATE SET
     failures = s.failures + 1, reason = EXCLUDED.reason, source = EXCLUDED.source, failed_at = EXCLUDED.failed_at,
-    since = coalesce(s.since, CASE WHEN s.failures + 1 >= %(enough)s THEN EXCLUDED.failed_at END)
+    since = coalesce(s.since, CASE WHEN s.failures + 1 >= %(enough)s THEN EXCLUDED.failed_at END), told_of = EXCLUDED.told_of
+WHERE EXCLUDED.told_of = '' OR EXCLUDED.told_of <> s.told_of
 """

@@ -71,6 +71,7 @@ def hear(event: AnymailTrackingEvent, esp_name: str, **_: Any) -> None:
         believe_provider(
             is_complaint=is_complaint,
             message_id=f"{event.message_id or ''}",  # Postal's is a number
+            event_id=f"{event.event_id or event.timestamp or ''}",
             address=event.recipient,
             words=words,
             now=timezone.now(),

@@ -26,8 +26,13 @@ def secret(settings: Any) -> None:
 
 def tell(client: Client, *, knows: str = SECRET, provider: str = "postmark", **event: Any) -> HttpResponse:
     """Post an event as Postmark does."""
-    signed_in = {"Authorization": f"Basic {b64encode(knows.encode()).decode()}"} if knows else {}
     told = {"RecordType": "Bounce", "Type": "HardBounce", "MessageID": "883953f4", **event}
+    return post(client, provider, told, knows=knows)
+
+
+def post(client: Client, provider: str, told: Any, *, knows: str = SECRET) -> HttpResponse:
+    """Post what a provider tells."""
+    signed_in = {"Authorization": f"Basic {b64encode(knows.encode()).decode()}"} if knows else {}
     answer = client.post(f"/email-events/{provider}/", json.dumps(told), content_type="application/json", headers=signed_in)
     assert isinstance(answer, HttpResponse)
     return answer
@@ -35,12 +40,58 @@ def tell(client: Client, *, knows: str = SECRET, provider: str = "postmark", **e
 
 def test_two_bounces_suppress_an_address(client: Client) -> None:
     make_user(email="grace@people.example")
-    for _time in range(2):
-        assert tell(client, Email="Grace@people.example", Description="smtp;550 5.1.1 No such user").status_code == 200
+    told = {"Email": "Grace@people.example", "Description": "smtp;550 5.1.1 No such user"}
+    for called in ("883953f4", "883953f5"):
+        assert tell(client, MessageID=called, **told).status_code == 200
 
     found = Suppression.objects.get()
     assert (found.address, found.source, found.failures) == ("grace@people.example", "BOUNCED", 2)
     assert found.since
+
+
+@pytest.mark.parametrize("names", [{}, {"MessageID": "", "ID": 42}])
+def test_a_bounce_that_the_provider_repeats_counts_once_whatever_it_calls_the_email(
+    client: Client, names: dict[str, Any]
+) -> None:
+    make_user(email="grace@people.example")
+    for _time in range(3):
+        assert tell(client, **names, Email="grace@people.example", Description="550 5.1.1 No such user").status_code == 200
+
+    found = Suppression.objects.get()
+    assert (found.failures, found.since) == (1, None)
+
+
+@pytest.mark.filterwarnings("ignore:django-anymail has dropped official support")
+def test_what_it_told_together_with_what_came_too_soon_counts_once_when_all_of_it_comes_again(
+    client: Client, smtp_script: ScriptedServer
+) -> None:
+    grace, _ada = make_user(), make_user(email="ada@people.example")
+    owe(grace)
+    deliver()
+    letter = Notification.objects.get()
+    both = [
+        {"event": "bounce", "email": email, "smtp-id": called, "timestamp": 1, "reason": "550 5.1.1 No such user"}
+        for email, called in (("ada@people.example", "<foreign@mail.example>"), (grace.email, letter.message_id))
+    ]
+
+    answers = []
+    for state in (State.CLAIMED, State.CLAIMED, State.SENT):
+        Notification.objects.update(state=state)
+        answers.append(post(client, "sendgrid", both).status_code)
+
+    assert answers == [503, 503, 200]
+    assert set(Suppression.objects.values_list("address", "failures", "since")) == {
+        ("ada@people.example", 1, None),
+        (grace.email, 1, None),
+    }
+
+
+def test_a_complaint_about_an_email_that_came_back_counts_all_the_same(client: Client) -> None:
+    make_user(email="grace@people.example")
+    tell(client, Email="grace@people.example", Description="550 5.1.1 No such user")
+    tell(client, RecordType="SpamComplaint", Type="SpamComplaint", Email="grace@people.example")
+
+    assert Suppression.objects.get().since
 
 
 def test_an_email_known_by_our_message_id_is_marked(client: Client, smtp_script: ScriptedServer) -> None:

@@ -84,7 +84,7 @@ NAMELESS = {
     "notifications_mailidentity.reply_to",
     "notifications_notification.kind", "notifications_notification.language", "notifications_notification.message_id",
     "notifications_notification.state",
-    "notifications_suppression.source",
+    "notifications_suppression.source", "notifications_suppression.told_of",
     "notifications_wording.kind", "notifications_wording.language", "notifications_wording.variant",
     "products_accesschange.db_role", "products_accesschange.source",
     "products_bulkchange.fingerprint", "products_bulkchange.mode", "products_bulkchange.source", "products_bulkchange.state",
