@@ -117,7 +117,7 @@ class Notification(models.Model):
 
     @property
     def is_fixed(self) -> bool:
-        """Whether it tells what it told: it was tried for good, or may have gone out."""
+        """Whether it is needed whatever was taken back since: it was tried for good, or may have gone out."""
         return self.possible_duplicate or (self.version is not None and not self.is_open)
 
     @property
@@ -141,8 +141,13 @@ class Claimed(NamedTuple):
     message: Any
 
     @property
+    def is_open(self) -> bool:
+        """Whether it is still going to be sent: its sender has it."""
+        return True
+
+    @property
     def is_fixed(self) -> bool:
-        """Whether it tells what it told: it may have gone out."""
+        """Whether it is needed whatever was taken back since: it may have gone out."""
         return self.possible_duplicate
 
 

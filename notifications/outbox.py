@@ -210,7 +210,7 @@ def share_fate(leaders: set[int]) -> None:
 def _gather(batch: Batch) -> None:
     """Find the waiting emails that those of the batch can tell too, and take them out of it.
 
-    What may have gone out already stays as it was: it tells what it told, and nothing is added to it.
+    What may have gone out already stays by itself: nothing is added to what it told.
     """
     merging = [n for n in batch.notifications if (kind := KINDS.get(n.kind)) and kind.merges]
     if not merging:

@@ -105,7 +105,8 @@ def change_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
     """Return what the changes that each email tells of did to its user, by notification id: read from the entitlement history.
 
     That is from before the first of them to after the last, as far as it is still so, and what is held now: five queries. Who
-    acted is whoever made the last one. An email that may have gone out tells what it told.
+    acted is whoever made the last one. An email that may have gone out is written anew as well, for nobody knows what was held
+    when it was handed over; where nothing of it is still so, it tells what its changes did.
     """
     told = told_in(notifications)
     tells = {(n.user_id, change): n.id for n in notifications for change in told[n.id]}
@@ -133,11 +134,11 @@ def change_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
     for n in notifications:
         if n.id in spans:
             before, after, by = spans[n.id]
-            holds = held_then.get(n.id, after) if n.is_fixed else held.get(n.user_id, [])
+            holds = held_then.get(n.id, after) if n.is_fixed and not n.is_open else held.get(n.user_id, [])
             tells_of = facts(tuple(before), tuple(after), tuple(holds), by)
             if tells_of.added or tells_of.removed:
                 found[n.id] = tells_of
-            else:  # what went out told something: it was taken back in the seconds between composing and sending
+            else:  # what went out told something: it was taken back since
                 found[n.id] = facts(tuple(before), tuple(after), tuple(after), by) if n.is_fixed else NeedlessError(TAKEN_BACK)
     return found
 
