@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from html import escape
@@ -14,7 +15,7 @@ from users.models import Action, AdminAction, User, full_name
 
 ERASED = "[erased]"  # stands where a name or an address stood
 LEAST = 3  # letters of a name that is looked for by itself
-# As it is, in the address of a page, in JSON, in HTML.
+# As it is, in the address of a page, in JSON, in HTML, in letters and accents apart as some keyboards write them.
 WAYS: Sequence[Callable[[str], str]] = (
     str,
     quote,
@@ -23,6 +24,7 @@ WAYS: Sequence[Callable[[str], str]] = (
     escape,
 )
 
+    lambda name: unicodedata.normalize("NFD", name),
 
 def names_of(user: User) -> list[str]:
     """Return by what the user is called, the longest first: their address, their names together, in both orders, and the last.

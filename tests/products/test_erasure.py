@@ -1,6 +1,7 @@
 """Erasing a person: nothing tells any more who they were, what happened to them stays known, and all of it still verifies."""
 
 import re
+import unicodedata
 
 import pytest
 from django.core.management import call_command
@@ -66,6 +67,13 @@ def test_nothing_tells_any_more_who_they_were(ada, zoe):
 
 
 def test_what_happened_to_them_stays_known_and_what_they_held_is_taken(ada, zoe):
+def test_what_was_written_with_letters_and_accents_apart_names_them_too(ada, zoe):
+    BulkChange.objects.update(reason=unicodedata.normalize("NFD", "Zoë Ångström joins"))
+    erase_user(actor=ada, user=zoe, now=NOW)
+
+    assert {*BulkChange.objects.values_list("reason", flat=True)} == {"[erased] joins"}
+
+
     erase_user(actor=ada, user=zoe, now=NOW)
 
     rows = AccessChange.objects.filter(user=zoe).order_by("id")
