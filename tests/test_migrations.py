@@ -1,11 +1,16 @@
 """Every migration can be undone and done again, on a database of its own."""
 
+import unicodedata
+
 import pytest
 from django.core.management import call_command
 from django.db import ProgrammingError, connection, transaction
 
+from products.models import Product
 from tests.database import OWNER, ROLE
-from tests.factories import give, held_by, make_user
+from tests.factories import NOW, give, held_by, make_group, make_user
+from users.models import Role, User, UserGroup
+from users.queries import UserFilter, users_matching
 
 OURS = """
 SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname ~ '^(users|products|notifications)_'
@@ -73,6 +78,28 @@ def test_whoever_may_only_read_may_only_read_after_a_migration_too(committed_db,
     call_command("migrate", database="owner", verbosity=0, interactive=False)
     assert rights(reader) == set()
     assert rights(ROLE) == of_the_console
+
+
+def test_what_was_stored_in_separate_letters_is_found_as_it_is_typed(committed_db, tmp_path):
+    def separate(text):
+        return unicodedata.normalize("NFD", text)
+
+    zurich, cologne, _twin = (make_group(name) for name in (separate("Zürich"), "Köln", separate("KÖLN")))
+    make_user(role=Role.SUPER_ADMIN)
+    josif = make_user(separate("Йосиф Müller"), groups=[zurich])
+    Product.objects.filter(code="rescue").update(name=separate("Rétablir"))
+    call_command("migrate", "products", "0019", database="owner", verbosity=0, interactive=False)
+    call_command("migrate", "users", "0013", database="owner", verbosity=0, interactive=False)
+    call_command("migrate", database="owner", verbosity=0, interactive=False)
+
+    [found] = users_matching(User.objects.all(), UserFilter(search="йосиф mü"), now=NOW)
+    assert (found, found.first_name) == (josif, "Йосиф")
+    assert [group.name for group in UserGroup.objects.order_by("id")] == ["Zürich", "Köln", separate("KÖLN")]
+    sheet = tmp_path / "people.csv"
+    sheet.write_text(separate(f"email,groups,products\n{josif.email},Zürich;köln,rétablir\n"), encoding="utf-8")
+    call_command("import_users", str(sheet))
+    assert {group.pk for group in josif.groups.all()} == {zurich.pk, cologne.pk}
+    assert (UserGroup.objects.count(), held_by(josif)) == (3, {"rescue"})
 
 
 @pytest.mark.django_db
