@@ -168,14 +168,16 @@ def onboarding_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
     givers = {
         (user, product): actor for user, first, actor in given.values_list("user_id", "first", "actor_id") for product in first
     }
-    actors, held = _actors(givers.values()), _held(users)
-    return {
-        n.id: OnboardingFacts(actors.get(givers.get((n.user_id, n.about)) or 0), product.name, product.code, held[n.user_id])
-        if product.name in held[n.user_id] or n.is_fixed
-        else NeedlessError(TAKEN_BACK)
-        for n in notifications
-        if (product := products.get(n.about))
-    }
+    actors, names, held = _actors(givers.values()), product_names(), _sets_held(users)
+
+    def facts(n: Owed, product: Product) -> OnboardingFacts | NeedlessError:
+        holds = set(held.get(n.user_id, ()))  # by id: a name may change from one statement to the next
+        if n.about not in holds and not n.is_fixed:
+            return NeedlessError(TAKEN_BACK)
+        giver = actors.get(givers.get((n.user_id, n.about)) or 0)
+        return OnboardingFacts(giver, product.name, product.code, _named(names, holds))
+
+    return {n.id: facts(n, product) for n in notifications if (product := products.get(n.about))}
 
 
 def onboarding_values(facts: OnboardingFacts) -> dict[str, Value]:

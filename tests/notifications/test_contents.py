@@ -14,6 +14,7 @@ from notifications import actions, emails, outbox, people
 from notifications.models import MailIdentity, Notification, ReplyTo, State
 from products import tasks
 from products.models import Product
+from products.queries import product_names
 from tests.factories import change, give, make_user, product, undo
 from tests.mail import Received, ScriptedServer
 from tests.notifications.test_delivery import NOW, deliver, owe
@@ -165,6 +166,20 @@ class TestOnboardingEmail:
         change(ada, [alan, mary], "meeting", notify=False)
 
         assert Notification.objects.get(user=grace, kind="ONBOARDING").state == State.NEEDLESS
+
+    def test_it_is_sent_though_the_product_is_renamed_while_it_is_written(
+        self, smtp_script: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def renamed_meanwhile() -> dict[int, str]:
+            Product.objects.filter(code="meeting").update(name="GoTo Meet")
+            return product_names()
+
+        monkeypatch.setattr("products.emails.product_names", renamed_meanwhile)
+        change(make_user(role=Role.ADMIN), [make_user()], "meeting", notify=False)
+
+        deliver()
+
+        assert len(smtp_script.messages) == 1
 
     def test_it_is_sent_once_in_a_life(self, smtp_script: ScriptedServer) -> None:
         grace = make_user()
