@@ -226,17 +226,20 @@ EMAIL_RATE = env.number("EMAIL_RATE", 0, least=0)
 EMAIL_WEBHOOK_SECRET = env.text("EMAIL_WEBHOOK_SECRET")
 if EMAIL_WEBHOOK_SECRET and (":" not in EMAIL_WEBHOOK_SECRET or len(EMAIL_WEBHOOK_SECRET) < 20):
     raise ImproperlyConfigured("EMAIL_WEBHOOK_SECRET is too simple; expected name:password of at least 20 characters.")
-# Whose events anymail believes by their signature only, and what it calls the key. Mailtrap's may do without.
+# Who signs, and what anymail calls the key.
 EMAIL_WEBHOOK_KEYS = {
     "mailersend": "MAILERSEND_SIGNING_SECRET",
     "mailgun": "MAILGUN_WEBHOOK_SIGNING_KEY",
+    "mailtrap": "MAILTRAP_TRACKING_SECRET",
     "mandrill": "MANDRILL_WEBHOOK_KEY",
     "postal": "POSTAL_WEBHOOK_KEY",
     "unisender_go": "UNISENDER_GO_API_KEY",
 }
 _signing_key = env.text("EMAIL_WEBHOOK_SIGNING_KEY")
+# Postal's is a public key, in base64, that it also publishes for DKIM: whoever else signs by it may be anybody.
+_is_postals = len(_signing_key) > 150 and _signing_key.startswith("MI")
 ANYMAIL = {"WEBHOOK_SECRET": EMAIL_WEBHOOK_SECRET} | {
-    name: _signing_key for name in (*EMAIL_WEBHOOK_KEYS.values(), "MAILTRAP_TRACKING_SECRET") if _signing_key
+    name: _signing_key for provider, name in EMAIL_WEBHOOK_KEYS.items() if _signing_key and (provider == "postal") == _is_postals
 }
 _mail_domain = str(urlsplit(CONSOLE_URL).hostname)
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.address(

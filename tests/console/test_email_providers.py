@@ -92,7 +92,9 @@ SOFT: dict[str, Any] = {
     ],
     "unisender_go": HARD["unisender_go"] | {"delivery_info": {"delivery_status": "err_mailbox_full"}},
 }
+# By their signature only; and who may have one.
 SIGNING = {"mailersend", "mailgun", "mandrill", "postal", "unisender_go"}
+MAY_SIGN = SIGNING | {"mailtrap"}
 
 
 def public_key() -> str:
@@ -104,6 +106,11 @@ def public_key() -> str:
 @pytest.fixture(autouse=True)
 def secret(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     give_key(settings, monkeypatch, "")
+
+
+def key_for(provider: str) -> str:
+    """Return the key that an operator sets up for a provider, if it has one."""
+    return public_key() if provider == "postal" else KEY if provider in MAY_SIGN else ""
 
 
 def give_key(settings: Any, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
@@ -154,7 +161,7 @@ def test_who_is_set_up_is_believed_of_an_address_that_there_is_not(
     client: Client, settings: Any, monkeypatch: pytest.MonkeyPatch, provider: str
 ) -> None:
     make_user(email=GRACE)
-    give_key(settings, monkeypatch, public_key() if provider == "postal" else KEY)
+    give_key(settings, monkeypatch, key_for(provider))
 
     assert tell(client, provider, HARD[provider]).status_code == 200
 
@@ -166,7 +173,7 @@ def test_a_soft_bounce_says_nothing_of_an_address(
     client: Client, settings: Any, monkeypatch: pytest.MonkeyPatch, provider: str
 ) -> None:
     make_user(email=GRACE)
-    give_key(settings, monkeypatch, public_key() if provider == "postal" else KEY)
+    give_key(settings, monkeypatch, key_for(provider))
 
     for _time in range(2):
         assert tell(client, provider, SOFT[provider]).status_code == 200
@@ -199,17 +206,46 @@ def test_who_signs_with_another_key_is_not_believed(
     assert not Suppression.objects.exists()
 
 
-@pytest.mark.parametrize("key", ["", KEY])
+@pytest.mark.parametrize("has_key", [False, True])
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_stranger_is_refused_however_it_is_set_up(
-    client: Client, settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, provider: str, key: str
+    client: Client, settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, provider: str, has_key: bool
 ) -> None:
-    give_key(settings, monkeypatch, key)
+    give_key(settings, monkeypatch, key_for(provider) if has_key else "")
 
     assert tell(client, provider, HARD[provider], knows="provider:wrong").status_code == 400
     assert client.post(f"/email-events/{provider}/", "[]", content_type="application/json").status_code == 400
     assert client.head(f"/email-events/{provider}/").status_code == 200  # some ask before they tell their key
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize("key", [KEY, "postal's"])
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_once_there_is_a_key_nobody_is_believed_by_the_secret_alone(
+    client: Client, settings: Any, monkeypatch: pytest.MonkeyPatch, provider: str, key: str
+) -> None:
+    make_user(email=GRACE)
+    give_key(settings, monkeypatch, public_key() if key == "postal's" else key)
+    monkeypatch.setattr("tests.console.test_email_providers.KEY", "what a stranger guesses")
+    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    monkeypatch.setattr("tests.console.test_email_providers.POSTAL", other)
+
+    has_page = (provider == "postal") if key == "postal's" else (provider in MAY_SIGN - {"postal"})
+    assert tell(client, provider, HARD[provider]).status_code == (400 if has_page else 404)
+    assert client.head(f"/email-events/{provider}/").status_code == (200 if has_page else 404)
+    assert not Suppression.objects.exists()
+
+
+@pytest.mark.parametrize("provider", sorted(MAY_SIGN - {"postal"}))
+def test_nobody_is_believed_by_a_signature_that_anybody_can_make_with_postals_public_key(
+    client: Client, settings: Any, monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    make_user(email=GRACE)
+    give_key(settings, monkeypatch, public_key())
+    monkeypatch.setattr("tests.console.test_email_providers.KEY", public_key())
+
+    assert tell(client, provider, HARD[provider]).status_code == 404
+    assert not Suppression.objects.exists()
 
 
 def test_amazon_ses_has_no_page(client: Client) -> None:
