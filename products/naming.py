@@ -22,9 +22,9 @@ WAYS: Sequence[Callable[[str], str]] = (
     quote_plus,
     lambda name: json.dumps(name, ensure_ascii=False)[1:-1],
     escape,
+    lambda name: unicodedata.normalize("NFD", name),
 )
 
-    lambda name: unicodedata.normalize("NFD", name),
 
 def names_of(user: User) -> list[str]:
     """Return by what the user is called, the longest first: their address, their names together, in both orders, and the last.

@@ -66,7 +66,6 @@ def test_nothing_tells_any_more_who_they_were(ada, zoe):
     assert (zoe.name, zoe.is_active, zoe.has_usable_password()) == (f"Erased user #{zoe.pk}", False, False)
 
 
-def test_what_happened_to_them_stays_known_and_what_they_held_is_taken(ada, zoe):
 def test_what_was_written_with_letters_and_accents_apart_names_them_too(ada, zoe):
     BulkChange.objects.update(reason=unicodedata.normalize("NFD", "Zoë Ångström joins"))
     erase_user(actor=ada, user=zoe, now=NOW)
@@ -74,6 +73,7 @@ def test_what_was_written_with_letters_and_accents_apart_names_them_too(ada, zoe
     assert {*BulkChange.objects.values_list("reason", flat=True)} == {"[erased] joins"}
 
 
+def test_what_happened_to_them_stays_known_and_what_they_held_is_taken(ada, zoe):
     erase_user(actor=ada, user=zoe, now=NOW)
 
     rows = AccessChange.objects.filter(user=zoe).order_by("id")
