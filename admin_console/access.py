@@ -10,13 +10,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.auth_backends import AuthenticationBackend
+from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.core.internal import ratelimit
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import resolve_url
+from django.shortcuts import render, resolve_url
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -25,6 +26,7 @@ from django.utils.translation import gettext_lazy as _
 from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
+from admin_console.signing_in import came_from
 from notifications.people import owe_password_link
 from notifications.tasks import ring
 from products.models import ProductAccess
@@ -133,9 +135,20 @@ class SignInAdapter(DefaultAccountAdapter):
             raise self.validation_error("too_many_login_attempts")
 
     def set_password(self, user: Any, password: str) -> None:
-        """Set a new password; attempts on the account count no more, so who reads its mailbox always gets in."""
-        super().set_password(user, password)
-        ratelimit.clear(self.request, app="allauth.account", action="login_failed_anywhere", key=_unguessable(user.email.lower()))
+        """Set a new password, and record it; attempts on the account count no more, so who reads its mailbox always gets in.
+
+        Nothing else of the user is written, who may be another since they were read: with another email or password, or
+        switched off (as whoever was erased is), the link is over, as it is for who opens it now.
+        """
+        read = User.objects.filter(pk=user.pk, email=user.email, password=user.password, is_active=True)
+        user.set_password(password)
+        with transaction.atomic():
+            if not read.update(password=user.password):
+                over = render(self.request, "account/password_reset_from_key.html", {"token_fail": True}, status=410)
+                raise ImmediateHttpResponse(over)
+            record(Action.USER_PASSWORD_SET, actor=user, subject=user.pk, words=came_from(self.request))
+        self._delete_login_attempts_cached_email(self.request, email=user.email)
+        ratelimit.clear(self.request, app="allauth.account", action="login_failed_anywhere", key=_unguessable(user.email))
 
     def send_password_reset_mail(self, user: Any, email: str, context: dict[str, Any]) -> None:
         """Owe the email like every other one, so it outlives a mail server that is down. In the user's language."""

@@ -149,6 +149,8 @@ ACCOUNT_EMAIL_VERIFICATION = "none"  # addresses come from the organisation
 ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_SESSION_REMEMBER = True
+# Allauth's own notes the email of whom it is about, also one that was changed or erased since they were read.
+ACCOUNT_PASSWORD_RESET_TOKEN_GENERATOR = "django.contrib.auth.tokens.PasswordResetTokenGenerator"  # noqa: S105 — a class
 # Failed attempts: from one place, on one account from one place (`access` adds the place), and on one account from anywhere.
 # The last is for a crowd: a place has 60 an hour, so more than thirty places are needed to keep somebody out, while at 2,000
 # an hour nobody guesses twelve characters. A place is an IPv4 address, or an IPv6 network (/64).

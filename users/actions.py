@@ -142,7 +142,8 @@ def ensure_first_super_admin(*, email: str, password: str, now: datetime) -> boo
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('users_last_super_admin'))")
     if User.objects.filter(role=Role.SUPER_ADMIN, is_active=True, password__regex=USABLE).exists():
         return False
-    user = User.objects.filter(email=normal_email(email)).first() or User(email=normal_email(email), created_at=now)
+    found = User.objects.select_for_update(no_key=True).filter(email=normal_email(email)).first()
+    user = found or User(email=normal_email(email), created_at=now)
     user.role, user.is_active = Role.SUPER_ADMIN, True
     user.set_password(password)
     user.save()
@@ -209,7 +210,7 @@ def edit_user(*, actor: User, user: User, first_name: str, last_name: str, email
     with keeping_a_super_admin(), _email_of_nobody_else(user.email):
         user.save(update_fields=[*changed, "password"])
     if "email" in changed:
-        EmailAddress.objects.filter(user=user).delete()  # allauth keeps one for who asks for a password, and would let it sign in
+        EmailAddress.objects.filter(user=user).delete()  # allauth kept one of who asked for a password, and lets it sign in
     logger.info("user_edited", extra={"user": user.pk, "fields": changed, "actor": actor.pk})
     words = {"before": before, "after": after}
     return record(Action.USER_EDITED, actor=actor, subject=user.pk, after={"changed": changed}, words=words)

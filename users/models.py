@@ -4,6 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.hashers import check_password, make_password
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import F, Func, Q, Value
@@ -175,6 +176,16 @@ class User(AbstractBaseUser):
     def clean(self) -> None:
         super().clean()
         self.email = self.email.lower()
+
+    def check_password(self, raw_password: str | None) -> bool:
+        """Return whether this is the password. Its hash is made anew when it is of an old kind, unless it is another by then."""
+        checked = self.password
+
+        def renew(password: str) -> None:
+            self.password = make_password(password)
+            User.objects.filter(pk=self.pk, password=checked).update(password=self.password)
+
+        return check_password(raw_password, checked, renew)
 
     def _get_session_auth_hash(self, secret: str | None = None) -> str:
         """Return what a session is worth as long as it is the same: with another password or email all of them end."""
