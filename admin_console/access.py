@@ -124,8 +124,9 @@ class SignInAdapter(DefaultAccountAdapter):
         return str(getattr(address, "ipv4_mapped", None) or address)  # else all of IPv4 would count as one network
 
     def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
-        # Strict for one account from one place only: else anybody could keep anybody out.
-        return _unguessable(f"{super()._get_login_attempts_cache_key(request, **credentials)}:{ratelimit.get_ip(request)}")
+        # Strict for one account from one place only, an IPv4 address or an IPv6 network: else anybody could keep anybody out.
+        # Of nothing else that a request says: allauth's own key begins with the Host, whose port and capitals are the sender's.
+        return _unguessable(f"{ratelimit.get_ip(request)} {str(credentials.get('email', '')).lower()}")
 
     def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
         """Refuse too many attempts: from one place, on one account from one place, and on one account from anywhere."""

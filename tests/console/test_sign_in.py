@@ -131,6 +131,16 @@ def test_guessing_passwords_is_throttled(client: Client) -> None:
     assert SESSION_KEY not in client.session
 
 
+def test_whatever_a_guess_says_of_itself_it_counts(client: Client) -> None:
+    """The Host as sent, capitals, spaces: all but where it comes from is its sender's to choose."""
+    person()
+    for n in range(5):
+        sign_in(Client(HTTP_HOST=f"testserver:{8000 + n}"), password="wrong", login=" ADA@tests.example"[n % 2 :])
+
+    assert b"too many attempts" in sign_in(Client(HTTP_HOST="TESTSERVER", HTTP_ACCEPT="application/json")).content
+    assert b"too many attempts" in sign_in(client).content
+
+
 def test_nobody_is_kept_out_by_guesses_from_elsewhere(client: Client) -> None:
     person()
     elsewhere = Client(REMOTE_ADDR="127.0.0.2")
@@ -190,6 +200,17 @@ def test_a_new_password_lets_in_whom_guesses_kept_out(client: Client, settings: 
     assert b"too many attempts" in sign_in(client).content
 
     choose_password(client, "a new battery staple")
+
+    assert sign_in(client, password="a new battery staple").status_code == 302
+
+
+def test_a_new_password_lets_in_whom_their_own_guesses_kept_out(client: Client) -> None:
+    person()
+    for _guess in range(5):
+        sign_in(client, password="wrong")
+    assert b"too many attempts" in sign_in(client).content
+
+    choose_password(Client(HTTP_HOST="testserver:8000"), "a new battery staple")
 
     assert sign_in(client, password="a new battery staple").status_code == 302
 
