@@ -57,25 +57,37 @@ def _erase(actor: User, user_id: int, now: datetime) -> None:
     if user.is_erased:
         raise ErasedAlready
     names = names_of(user)
-    called = Naming(names)
-    # What the organisation wrote names them by more than a last name, which may be a word of any text.
-    fully = Naming(name for name in names if " " in name or "@" in name)
+    fully, called = Naming(names.fully), Naming(names.fully + names.last)
     with history.acting(actor_id=actor.pk, source=Source.CONSOLE):
         ProductAccess.objects.filter(user=user).update(products=[], erased=True)
-    _forget_emails(user, names, called)
-    _forget_changes(called)
-    _forget_sessions(user, called)
+    about: dict[str, Any] = {"user": user.pk, "changes": _found(CHANGES_ABOUT, called, user=user.pk)}
+    _forget_emails(user, names.fully, fully, called)
+    _forget_changes(fully, called, about)
+    _forget_sessions(user, fully)
     SelectionDraft.objects.filter(owner=user).delete()
     evidence.withdraw_all(now=now)  # asked for again, they do not name them
     versions = {"wordings": _found(WORDINGS_NAMING, fully), "identities": _found(IDENTITIES_NAMING, fully)}
-    words = _found(WORDS_ABOUT, called, user=user.pk)
+    words = sorted({*_found(WORDS_ABOUT, called, **about), *_found(WORDS_NAMING, fully)})
     # The record erases the words that it names, and lets these versions be overwritten: nothing else may.
     record(Action.USER_ERASED, actor=actor, subject=user.pk, after={"words": words, **versions})
     _run(fully, WORDINGS, IDENTITIES, **versions)
     _forget_person(user)
     # Not before: who notes a failure holds the user's row, and would wait for that of the address while we wait for theirs.
-    _run(called, REASONS)
-    suppression.forget(names)
+    _run(fully, REASONS)
+    suppression.forget(names.fully)
+
+
+def named_elsewhere(user: User) -> int:
+    """Return how many records that are not about the user name them all the same, and lose that once they are erased."""
+    names = names_of(user)
+    fully, called = Naming(names.fully), Naming(names.fully + names.last)
+    about: dict[str, Any] = {"user": user.pk, "changes": _found(CHANGES_ABOUT, called, user=user.pk)}
+    return (
+        len({*_found(WORDS_NAMING, fully)} - {*_found(WORDS_ABOUT, called, **about)})
+        + len({*_found(CHANGES_NAMING, fully)} - {*about["changes"]})
+        + len(_found(WORDINGS_NAMING, fully))
+        + len(_found(IDENTITIES_NAMING, fully))
+    )
 
 
 def _run(called: Naming, *statements: str, **facts: Any) -> None:
@@ -90,11 +102,12 @@ def _found(statement: str, called: Naming, **facts: Any) -> list[int]:
         return [row[0] for row in cursor.fetchall()]
 
 
-def _forget_emails(user: User, names: list[str], called: Naming) -> None:
+def _forget_emails(user: User, names: list[str], fully: Naming, called: Naming) -> None:
     """Overwrite what the outbox knows of them, and where it names them to others; what was not sent yet never is."""
     facts = {"user": user.pk, "why": "The user was erased.", "failed": State.FAILED, "open": list(OPEN)}
-    _run(called, CLAIMS, THEIR_EMAILS, EMAILS_BY_THEM, WELCOMES_BY_THEM, OTHER_EMAILS, **facts)
-    naming = [message.pk for message in SinkMessage.objects.iterator(500) if called.is_in(_readable(bytes(message.raw)))]
+    _run(called, CLAIMS, THEIR_EMAILS, EMAILS_BY_THEM, WELCOMES_BY_THEM, **facts)
+    _run(fully, OTHER_EMAILS, **facts)
+    naming = [message.pk for message in SinkMessage.objects.iterator(500) if fully.is_in(_readable(bytes(message.raw)))]
     SinkMessage.objects.filter(Q(recipients__overlap=names) | Q(pk__in=naming)).delete()
 
 
@@ -147,38 +160,50 @@ def _readable(raw: bytes) -> str:
     return f"{headers}\n{a2b_qp(body).decode(errors='replace')}"
 
 
-def _forget_changes(called: Naming) -> None:
+def _forget_changes(fully: Naming, called: Naming, about: dict[str, Any]) -> None:
     """Overwrite their names in the reasons of changes and in the searches that chose users; the drafts of others forget theirs.
 
     What was asked for is known by a plain digest, from which a name could be guessed: it becomes a random one.
     """
-    _run(called, CHANGES, DRAFTS)
+    _run(fully, CHANGES)
+    _run(called, f"{CHANGES} AND id = ANY(%(changes)s)", SEARCHES, DRAFTS, **about)
     for table, columns in FREE_TEXT.items():
         news = ", ".join(f"{column} = {overwritten(column)}" for column in columns)
-        _run(called, f"UPDATE {table} SET {news} WHERE {' OR '.join(map(named, columns))}")
+        _run(fully, f"UPDATE {table} SET {news} WHERE {' OR '.join(map(named, columns))}")
 
 
+# Those that they made, that changed them, or that left them alone.
+CHANGES_ABOUT = """
+SELECT id FROM products_bulkchange WHERE actor_id = %(user)s
+UNION SELECT change_id FROM products_accesschange WHERE user_id = %(user)s AND change_id IS NOT NULL
+UNION SELECT change_id FROM products_bulkchangeskip WHERE user_id = %(user)s
+"""
 REASONS = f"UPDATE notifications_suppression SET reason = {overwritten('reason')} WHERE {named('reason')}"
 SEARCH = "(selection #>> '{filter,search}')"
+A_REASON_NAMES = f"({named('reason')} OR {named('state_reason')})"
+CHANGES_NAMING = f"SELECT id FROM products_bulkchange WHERE {A_REASON_NAMES} OR {named(SEARCH)}"
 CHANGES = f"""
 UPDATE products_bulkchange SET reason = {overwritten("reason")}, state_reason = {overwritten("state_reason")},
-    selection = CASE WHEN {named(SEARCH)}
-        THEN jsonb_set(selection, '{{filter,search}}', jsonb_build_array(%(erased)s::text)) ELSE selection END,
     fingerprint = encode(sha256(uuid_send(gen_random_uuid())), 'hex')
-WHERE {named("reason")} OR {named("state_reason")} OR {named(SEARCH)}
+WHERE {A_REASON_NAMES}
+"""
+SEARCHES = f"""
+UPDATE products_bulkchange SET selection = jsonb_set(selection, '{{filter,search}}', jsonb_build_array(%(erased)s::text)),
+    fingerprint = encode(sha256(uuid_send(gen_random_uuid())), 'hex')
+WHERE {named(SEARCH)}
 """
 DRAFTS = f"""
 UPDATE products_selectiondraft SET everyone = false, filter = '{{}}', ids = '{{}}' WHERE {named("(filter ->> 'search')")}
 """
 
 
-def _forget_sessions(user: User, called: Naming) -> None:
+def _forget_sessions(user: User, fully: Naming) -> None:
     """End their sessions, which hold their email, and overwrite their names in what others were told in theirs."""
     for session in Session.objects.iterator():
         kept = session.get_decoded()
         if kept.get(SESSION_KEY) == str(user.pk):
             session.delete()
-        elif (left := {key: value if key in SIGNED_IN else _without(called, value) for key, value in kept.items()}) != kept:
+        elif (left := {key: value if key in SIGNED_IN else _without(fully, value) for key, value in kept.items()}) != kept:
             session.session_data = Session.objects.encode(left)
             session.save(update_fields=["session_data"])
 
@@ -186,15 +211,15 @@ def _forget_sessions(user: User, called: Naming) -> None:
 SIGNED_IN = {SESSION_KEY, BACKEND_SESSION_KEY, HASH_SESSION_KEY}  # nobody's words, and any of them changed ends the session
 
 
-def _without(called: Naming, kept: Any) -> Any:
+def _without(fully: Naming, kept: Any) -> Any:
     """Return what a session keeps with the names overwritten in its texts: numbers, keys and null are no names."""
     match kept:
         case str():
-            return called.overwrite(kept) if called.is_in(kept) else kept
+            return fully.overwrite(kept) if fully.is_in(kept) else kept
         case list():
-            return [_without(called, each) for each in kept]
+            return [_without(fully, each) for each in kept]
         case dict():
-            return {key: _without(called, value) for key, value in kept.items()}
+            return {key: _without(fully, value) for key, value in kept.items()}
     return kept
 
 
@@ -218,12 +243,16 @@ UPDATE notifications_mailidentity SET
     reply_address = CASE WHEN {named("reply_address")} THEN '' ELSE reply_address END
 WHERE id = ANY(%(identities)s)
 """
-# Names are only in words: what an action was done to, and how, is told by numbers.
+# Names are only in words: what an action was done to, and how, is told by numbers. What is said of somebody else names them by
+# more than a last name, and a search may be for just that.
+WORDS_NAMING = f"SELECT id FROM users_adminaction WHERE words IS NOT NULL AND {named('words::text')}"
+SAID = "jsonb_path_query_array(words, '$.*')::text"
 WORDS_ABOUT = f"""
 SELECT id FROM users_adminaction WHERE words IS NOT NULL AND (
     (actor_id = %(user)s AND action LIKE 'user.sign%%') OR (subject_id = %(user)s AND action LIKE 'user.%%')
-    OR {named("words::text")}
-) ORDER BY id
+    OR (action LIKE 'evidence.%%' OR (action LIKE 'change.%%' AND subject_id = ANY(%(changes)s))) AND {named(SAID)}
+    OR {named("(words ->> 'search')")}
+)
 """
 
 

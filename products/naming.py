@@ -6,12 +6,14 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus
 
 from django.db import connection
+from django.db.models import Value
 
-from users.models import Action, AdminAction, User, full_name
+from notifications.wordings import identity
+from users.models import Action, AdminAction, User, fold, full_name
 
 ERASED = "[erased]"  # stands where a name or an address stood
 LEAST = 3  # letters of a name that is looked for by itself
@@ -26,21 +28,47 @@ WAYS: Sequence[Callable[[str], str]] = (
 )
 
 
-def names_of(user: User) -> list[str]:
-    """Return by what the user is called, the longest first: their address, their names together, in both orders, and the last.
+class Names(NamedTuple):
+    """By what a user is called, the longest first."""
 
-    And by what they were called before that was edited; but no address that is another user's by now.
+    fully: list[str]  # addresses, and names together, in both orders: these are looked for everywhere
+    last: list[str]  # by itself it may be a word of any text, so it is looked for only in what is about them, and in searches
+    earlier: list[str]  # addresses and names, as they were before they were edited
+
+
+def names_of(user: User) -> Names:
+    """Return by what the user is called: their address, their names together, and the last; and by what they were called before.
+
+    Any admin may have edited somebody to be called anything for a moment, and then it would be overwritten with them, wherever it
+    stands. So of what they were called before only names together count, and none that is another user's by now, nor the address
+    that emails come from or that replies go to.
     """
     edits = AdminAction.objects.filter(action=Action.USER_EDITED, subject_id=user.pk, words__isnull=False)
     earlier = [each for row in edits.values_list("words__before", "words__after") for each in row]
-    called = {user.email, *(each["email"] for each in earlier)}
-    called -= set(User.objects.filter(email__in=called).exclude(pk=user.pk).values_list("email", flat=True))
-    for first, last in [(user.first_name, user.last_name), *((each["first_name"], each["last_name"]) for each in earlier)]:
-        called |= {full_name(first, last), full_name(last, first), f"{last}, {first}" if first and last else "", last}
+    console = identity()
+    emails = {each["email"] for each in earlier} - {user.email}
+    emails -= {each.lower() for each in (console.sender_address, console.envelope, console.reply_address)}
+    emails -= set(User.objects.filter(email__in=emails).values_list("email", flat=True))
+    names = {(each["first_name"], each["last_name"]) for each in earlier} - {(user.first_name, user.last_name)}
+    others = User.objects.exclude(pk=user.pk)
+    names = {name for name in names if not others.filter(name_key=fold(Value(" ".join(name)))).exists()}
+    together = {each for first, last in names | {(user.first_name, user.last_name)} for each in _together(first, last)}
+    before = emails | {full_name(first, last) for first, last in names if _together(first, last)}
+    return Names(_folded_too({user.email} | emails | together), _folded_too({user.last_name}), sorted(before))
+
+
+def _together(first: str, last: str) -> list[str]:
+    """Return a first and a last name together, in both orders; nothing when they are one word only."""
+    if " " not in full_name(first, last):
+        return []
+    return [full_name(first, last), full_name(last, first), *([f"{last}, {first}"] if first and last else [])]
+
+
+def _folded_too(names: set[str]) -> list[str]:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT users_fold(name) FROM unnest(%s::text[]) AS name", [list(called)])
-        called |= {row[0] for row in cursor.fetchall()}
-    return sorted((name for name in called if len(name) >= LEAST), key=len, reverse=True)
+        cursor.execute("SELECT users_fold(name) FROM unnest(%s::text[]) AS name", [list(names)])
+        names = names | {row[0] for row in cursor.fetchall()}
+    return sorted((name for name in names if len(name) >= LEAST), key=len, reverse=True)
 
 
 def named(column: str) -> str:

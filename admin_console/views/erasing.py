@@ -11,7 +11,9 @@ from django.views.decorators.http import require_http_methods
 
 from admin_console.access import Request, requires
 from admin_console.views.changes import see_other
-from products.erasure import ErasedAlready, erase_user
+from notifications.phrases import joined
+from products.erasure import ErasedAlready, erase_user, named_elsewhere
+from products.naming import names_of
 from users.actions import LastSuperAdmin
 from users.models import Capability, User
 from users.queries import visible_to
@@ -40,4 +42,6 @@ def erase(request: Request, user_id: int) -> HttpResponse:
 
 
 def _asked(request: Request, person: User, *, status: int = 200, **more: Any) -> HttpResponse:
-    return render(request, "users/erase.html", {"person": person, **more}, status=status)
+    """Answer with the page; it tells what else is found by their names, for any admin may have edited these."""
+    found = {"earlier": joined(names_of(person).earlier), "elsewhere": named_elsewhere(person)}
+    return render(request, "users/erase.html", {"person": person, **found, **more}, status=status)

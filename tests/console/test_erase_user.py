@@ -4,7 +4,8 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from tests.factories import make_user
+from tests.factories import change, make_user, make_users
+from users.actions import edit_user
 from users.models import Action, AdminAction, Role, User
 
 pytestmark = pytest.mark.django_db
@@ -36,6 +37,20 @@ def test_the_email_typed_erases_the_user(client, ada, grace):
     assert client.get(reverse("user_products", args=[grace.pk])).status_code == 403
     assert AdminAction.objects.get(action=Action.USER_ERASED).actor == ada
     assert client.get(page).status_code == 404
+
+
+def test_the_page_says_what_else_is_found_by_names_that_any_admin_may_have_edited(client, ada, grace):
+    page = reverse("erase_user", args=[grace.pk])
+    assert "about others" not in client.get(page).text
+    assert "called before" not in client.get(page).text
+
+    eve = make_user("Eve Admin", role=Role.ADMIN)
+    edit_user(actor=eve, user=grace, first_name="Ask", last_name="Mallory", email="grace@tests.example")
+    edit_user(actor=eve, user=grace, first_name="Grace", last_name="Hopper", email="grace@tests.example")
+    change(eve, make_users(1), "meeting", reason="Ask Mallory")
+    text = client.get(page).text
+    assert "as they were called before, too: Ask Mallory." in text
+    assert "2 records that are about others name them" in text
 
 
 def test_anything_else_typed_erases_nothing(client, ada, grace):

@@ -226,6 +226,8 @@ def test_nothing_in_any_column_of_any_table_tells_who_they_were(ada: User, zoe: 
 
 
 def test_nothing_tells_either_what_they_were_called_before_that_was_corrected(ada: User, zoe: User) -> None:
+    """But for an earlier last name by itself, where somebody searched for just that: it may be a word of any text."""
+    MailIdentity.objects.create()  # emails come from another address by now
     users.edit_user(actor=ada, user=zoe, first_name="Xanthe", last_name="Quill", email="quill@tests.example")
     change(ada, [zoe], "central", reason="Xanthe Quill asks, quill@tests.example")
     User.objects.filter(pk=zoe.pk).update(last_name="Vexley", email="vexley@tests.example")  # as an import may
@@ -235,7 +237,10 @@ def test_nothing_tells_either_what_they_were_called_before_that_was_corrected(ad
     erase_user(actor=ada, user=zoe, now=NOW)
 
     telling = re.compile(rf"{TELLING.pattern}|quill|vexley")
-    assert {column: text for column, text in said().items() if telling.search(text)} == {}
+    left = {column: text for column, text in said().items() if telling.search(text)}
+    assert left.keys() == {"users_adminaction.words"}
+    (line,) = [line for line in left["users_adminaction.words"].split("\n") if telling.search(line)]
+    assert json.loads(line)["q"] == "o'ångström jr."
 
 
 def test_who_has_the_address_of_somebody_erased_by_now_keeps_it(ada: User) -> None:

@@ -9,9 +9,9 @@ from django.db import connection, transaction
 from django.test import Client
 from django.utils.translation import override
 
-from notifications.models import Notification, SinkMessage, Suppression
+from notifications.models import MailIdentity, Notification, SinkMessage, Suppression, Wording
 from products import actions, checkpoints
-from products.erasure import ErasedAlready, erase_user
+from products.erasure import ErasedAlready, erase_user, named_elsewhere
 from products.models import AccessChange, BulkChange, Mode
 from products.sealing import seal
 from products.selection import Selection
@@ -21,6 +21,7 @@ from users import actions as users
 from users.actions import NotAllowed
 from users.models import Action, AdminAction, Role, User
 from users.queries import UserFilter
+from users.record import record
 
 pytestmark = pytest.mark.django_db
 
@@ -124,7 +125,8 @@ def test_others_keep_what_is_written_of_them(ada, zoe):
 
 @pytest.mark.parametrize("last", ["Null", "True", "Notices", "Access", "Change"])
 def test_who_is_called_like_a_word_of_the_machine_is_erased_from_what_others_were_told_and_nothing_else(ada, last):
-    """Of a session the texts are people's words: not its keys, nor what stands for nothing, nor by what it is signed in."""
+    """Of a session the texts are people's words: not its keys, nor what stands for nothing, nor by what it is signed in. A last
+    name by itself may be a word of any of them."""
     grace, alan = make_user(f"Grace {last}"), Client()
     alan.force_login(make_user("Alan Turing", role=Role.SUPPORT))
     session = alan.session
@@ -134,8 +136,70 @@ def test_who_is_called_like_a_word_of_the_machine_is_erased_from_what_others_wer
     before = dict(session.items())
     erase_user(actor=ada, user=grace, now=NOW)
 
-    told = [["success", "[erased] was added.", None, 7, ""], ["success", "Ask [erased].", None, True, ""]]
+    told = [["success", "[erased] was added.", None, 7, ""], ["success", f"Ask {last}.", None, True, ""]]
     assert dict(alan.session.items()) == {**before, "notices": told}
+
+
+def edited(actor, user, **called):
+    """Let the user be called this for a moment, and as before again."""
+    before = {name: getattr(user, name) for name in ("first_name", "last_name", "email")}
+    users.edit_user(actor=actor, user=user, **before | called)
+    users.edit_user(actor=actor, user=user, **before)
+
+
+@pytest.mark.parametrize(
+    "called",
+    [
+        {"last_name": "com"},
+        {"first_name": "", "last_name": "com"},
+        {"first_name": "Eve", "last_name": "Admin"},
+        {"email": "replies@tests.example"},
+        {"email": "console@tests.example"},
+    ],
+)
+def test_what_somebody_was_called_for_a_moment_destroys_no_record_of_others(ada, zoe, settings, called):
+    """An admin may edit anybody to be called anything, and correct it: a word, their own name, where emails come from."""
+    settings.DEFAULT_FROM_EMAIL = "console@tests.example"
+    eve = make_user("Eve Admin", email="eve@mallory.com", role=Role.ADMIN)
+    MailIdentity.objects.create(reply_to="ADDRESS", reply_address="replies@tests.example", sender_name="Eve Admin")
+    change(eve, make_users(2), "meeting", reason="Eve Admin, replies@tests.example: as mallory.com asks")
+    users.add_user(actor=eve, email="mole@mallory.com", first_name="Eve", last_name="Admin", now=NOW)
+    record(Action.EVIDENCE_VIEWED, actor=eve, words={"query": "q=mallory.com+Eve+Admin+console%40tests.example"})
+    Notification.objects.filter(kind="CHANGE").update(subject="From Eve Admin of mallory.com, replies@tests.example")
+    theirs = AdminAction.objects.filter(actor=eve).exclude(subject_id=zoe.pk)
+    before = list(theirs.order_by("id").values()), list(BulkChange.objects.filter(actor=eve).values())
+    mail = list(MailIdentity.objects.values())
+    edited(eve, zoe, **called)
+
+    assert named_elsewhere(zoe) == 0
+    erase_user(actor=ada, user=zoe, now=NOW)
+
+    assert (list(theirs.order_by("id").values()), list(BulkChange.objects.filter(actor=eve).values())) == before
+    assert list(MailIdentity.objects.values()) == mail
+    assert not AdminAction.objects.filter(action=Action.USER_EDITED, words__isnull=False).exists()
+
+
+def test_a_last_name_that_is_a_word_of_any_text_stays_where_others_are_spoken_of(ada):
+    rose, others = make_user("Rose May"), make_users(2)
+    change(ada, others, "meeting", reason="All may")
+    change(ada, [rose, *others], "rescue", reason="Asked by May")
+    erase_user(actor=ada, user=rose, now=NOW)
+
+    assert list(BulkChange.objects.order_by("id").values_list("reason", flat=True)) == ["All may", "Asked by [erased]"]
+    assert [row.words for row in AdminAction.objects.filter(action=Action.CHANGE_REQUESTED).order_by("id")] == [
+        {"reason": "All may"},
+        None,
+    ]
+
+
+def test_beforehand_it_is_counted_how_many_records_of_others_name_them(ada, zoe):
+    assert named_elsewhere(zoe) == 0
+    change(ada, make_users(1), "meeting", reason="As Zoë Ångström has it")
+    Wording.objects.create(kind="CHANGE", language="en", number=1, subject="Zoe Angstrom", html="<p/>", made_by=ada, made_at=NOW)
+
+    assert named_elsewhere(zoe) == 3  # the change, the record of it, and the email's text
+    erase_user(actor=ada, user=zoe, now=NOW)
+    assert BulkChange.objects.latest("id").reason == "As [erased] has it"
 
 
 def test_why_an_email_failed_is_kept_in_english_whatever_language_the_admin_reads(ada, zoe):
