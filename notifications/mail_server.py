@@ -22,8 +22,11 @@ PRESUMED = 6_000.0  # emails per minute of a server that was given none yet
 
 
 def is_paused(now: datetime) -> bool:
-    """Return whether nobody is to try the mail server now, because it was not available a moment ago."""
-    return MailServer.objects.filter(next_try_at__gt=now).exists()
+    """Return whether nobody is to try the mail server now, because it was not available a moment ago.
+
+    A pause that ends later than any could is of a clock that was set back since: nobody waits until it is that late again.
+    """
+    return MailServer.objects.filter(next_try_at__gt=now, next_try_at__lte=now + 2 * LONGEST_PAUSE).exists()
 
 
 def pause(words: str, now: datetime) -> timedelta:

@@ -9,7 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import connection, transaction
 from django.utils import timezone
 
-from notifications import actions, emails, queries
+from notifications import actions, emails, mail_server, queries
 from notifications.emails import UnsendableError
 from notifications.models import MailServer, Notification, State
 from products.models import ProductAccess
@@ -202,6 +202,16 @@ class TestDelivery:
         deliver(now=NOW + LATER)
         assert set(states(users)) == {State.SENT}
         assert not queries.backlog(NOW + LATER).is_delayed
+
+    def test_nobody_waits_for_a_pause_from_before_the_clock_was_set_back(self, smtp_script: ScriptedServer) -> None:
+        grace = make_user()
+        owe(grace)
+        mail_server.pause("421 too busy", NOW + timedelta(days=1))
+        assert queries.is_due(NOW + LATER)
+
+        deliver(now=NOW + LATER)
+
+        assert fate(grace).state == State.SENT
 
     def test_a_refused_connection_makes_everything_wait(self, smtp_script: ScriptedServer) -> None:
         grace = make_user()
