@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from notifications.models import Notification
@@ -260,6 +260,32 @@ def test_the_refused_lines_do_not_overwrite_their_file(people: Any, tmp_path: Pa
 def test_a_file_that_is_not_there_is_one_sentence(boss: User, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="No such file"):
         call_command("import_users", str(tmp_path / "none.csv"), skip_checks=True)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("23505", "Nothing was imported, for somebody changed the same users at this moment. Import it again. (no room)"),
+        ("40P01", "Nothing was imported, for somebody changed the same users at this moment. Import it again. (no room)"),
+        ("53100", "Nothing was imported. The database says: no room"),
+        ("57014", "Nothing was imported. The database says: no room"),
+        ("", "Perhaps nothing was imported. Import it again: the same file twice changes nothing. (no room)"),
+    ],
+)
+def test_why_the_database_takes_no_import_is_said_as_it_is(
+    people: Any, monkeypatch: pytest.MonkeyPatch, code: str, said: str
+) -> None:
+    def refuse(*_asked: Any, **_at: Any) -> None:
+        if not code:
+            raise OperationalError("no room")
+        with connection.cursor() as cursor:
+            cursor.execute(f"DO $$ BEGIN RAISE 'no room' USING ERRCODE = '{code}'; END $$")
+
+    monkeypatch.setattr(PeopleImport, "apply", refuse)
+    with pytest.raises(CommandError) as refused:
+        people("email", "ada@tests.example")
+
+    assert str(refused.value) == said
 
 
 # Roles, and in whose name

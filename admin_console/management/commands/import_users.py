@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import IntegrityError, OperationalError, transaction
+from django.db import DatabaseError, IntegrityError, OperationalError, transaction
 from django.utils import timezone
 from django.utils.translation import override
 
@@ -13,6 +13,7 @@ from products import imports as product_imports
 from products.actions import Step, advance_bulk_change
 from products.models import BulkChange
 from products.refusals import ChangeRefused
+from products.running import words_of
 from products.tasks import ring_for
 from users.actions import LastSuperAdmin, NotAllowed
 from users.imports import PeopleImport
@@ -66,7 +67,7 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"Nothing was imported. {error.filename}: {error.strerror}.") from error
         except (IntegrityError, OperationalError) as error:
-            raise CommandError(f"Nothing was imported, for somebody changed the same users at this moment. ({error})") from error
+            raise CommandError(_what_became_of_it(error)) from error
         for change in changes:
             # A worker may be at it already, or an earlier change comes first: then the worker goes on with it.
             while advance_bulk_change(change_id=change.pk, now=timezone.now()) is Step.MORE:
@@ -132,8 +133,19 @@ class Command(BaseCommand):
         return product_imports.apply(people, notify=notify, reason=reason, now=timezone.now())
 
 
+def _what_became_of_it(error: DatabaseError) -> str:
+    """Return what an import did that the database did not take, and why."""
+    words = words_of(error)
+    match getattr(error.__cause__, "sqlstate", None):
+        case "23503" | "23505" | "40001" | "40P01" | "55P03":  # a key is gone or taken; not one after the other; a lock is held
+            return f"Nothing was imported, for somebody changed the same users at this moment. Import it again. ({words})"
+        case None:  # the connection broke, and that may have been at the very end
+            return f"Perhaps nothing was imported. Import it again: the same file twice changes nothing. ({words})"
+    return f"Nothing was imported. The database says: {words}"
+
+
 def _actor(email: str) -> User:
     actor = User.objects.filter(email=email.strip().lower(), is_active=True).first() if email else first_super_admin()
     if actor is None:
-        raise CommandError(f"There is no active user {email}." if email else "There is no Super admin to import in the name of.")
+        raise CommandError(f"There is no active user {email}." if email else "There is no Super admin who can sign in.")
     return actor
