@@ -206,7 +206,7 @@ class TestDelivery:
     def test_nobody_waits_for_a_pause_from_before_the_clock_was_set_back(self, smtp_script: ScriptedServer) -> None:
         grace = make_user()
         owe(grace)
-        mail_server.pause("421 too busy", NOW + timedelta(days=1))
+        mail_server.pause("421 too busy", NOW + 2 * LATER)
         assert queries.is_due(NOW + LATER)
 
         deliver(now=NOW + LATER)
