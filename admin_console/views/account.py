@@ -66,18 +66,21 @@ def accept_invitation(request: HttpRequest, token: str) -> HttpResponse:
     password, preferences = SetPasswordForm(user, posted), PreferencesForm(posted, initial=_preferences(user))
     if posted is not None and password.is_valid() and preferences.is_valid():
         try:
-            invitations.accept(token=token, password=password.cleaned_data["new_password1"], now=now())
+            user = invitations.accept(token=token, password=password.cleaned_data["new_password1"], now=now())
         except invitations.InvitationOver:
             return render(request, "account/invitation.html", {"is_over": True}, status=410)
         prefer(user=user, **preferences.cleaned_data)
+        user.refresh_from_db(fields=["language", "time_zone"])
         return _let_in(request, user)
     context = {"person": user, "password": password, "preferences": preferences}
     return render(request, "account/invitation.html", context, status=422 if posted is not None else 200)
 
 
 def _let_in(request: HttpRequest, user: User) -> HttpResponse:
-    """Sign in who just chose a password, unless they may not: then say why."""
-    user = User.objects.select_related("product_access").get(pk=user.pk)
+    """Sign in who just chose a password, unless they may not: then say why.
+
+    As they were then, so the session ends at once if their email or password was changed since.
+    """
     if not may_sign_in(user):
         why = SignInAdapter.error_messages["account_suspended" if user.is_active else "account_inactive"]
         return render(request, "account/invitation.html", {"why": why})

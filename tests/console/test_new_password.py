@@ -14,13 +14,16 @@ from django.contrib.auth.hashers import check_password, make_password
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
+from django.utils.timezone import now
 
+from admin_console.views import account
 from notifications.models import Notification
 from products.erasure import erase_user
 from tests.database import Database, waits_for_lock
 from tests.factories import NOW, make_user
 from tests.processes import wait_until
 from users import actions, models
+from users.invitations import token_of
 from users.models import Action, AdminAction, Role, User
 
 OLD, NEW = "correct horse battery", "a new battery staple"
@@ -149,6 +152,19 @@ def test_a_password_waits_for_who_changes_the_user_and_looks_again(
         assert response.result(20).status_code == 410
 
     assert (row(ada)["email"], check_password(OLD, row(ada)["password"])) == ("new@tests.example", True)
+
+
+def test_who_accepts_an_invitation_is_not_signed_in_as_who_has_another_address_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, client: Client, sue: User
+) -> None:
+    ada = make_user("Ada Admin", email="ada@tests.example", role=Role.ADMIN, password="!never chosen")
+    monkeypatch.setattr(account, "prefer", lambda **_preferences: edited(sue, ada))
+    where = reverse("accept_invitation", args=[token_of(ada, invited_at=now())])
+
+    response = client.post(where, {"new_password1": NEW, "new_password2": NEW, "language": "", "time_zone": ""})
+
+    assert response["Location"] == reverse("me")
+    assert client.get(reverse("me")).status_code == 302  # to sign in
 
 
 def test_a_hash_that_is_made_anew_at_signing_in_takes_no_new_password_back(
