@@ -158,8 +158,8 @@ def take_back(*, message_id: str, address: str, words: str, now: datetime) -> bo
         if letter is None:
             return False
         words = f"It came back. {words}".strip()
-        out = Notification.objects.filter(pk=letter.pk, state__in=bounces.RETURNABLE)
-        if out.update(state=State.FAILED, last_code=None, last_words=words):
+        out = Notification.objects.filter(bounces.RETURNABLE, pk=letter.pk)
+        if out.update(state=State.FAILED, last_code=None, last_words=words, message=None):
             outbox.share_fate({letter.pk})
             if suppression.is_hard(words):
                 suppression.note_failure(address, reason=words, source=Suppression.Source.BOUNCED, now=now)

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import Message
 
+from django.db.models import Q
+
 from notifications.message_ids import has_seal_of, parts_of
 from notifications.models import Notification, State
 
-# Sent, or perhaps sent: what was given up or waits again was not accepted, so it cannot come back.
-RETURNABLE = (State.SENT, State.UNKNOWN)
+# Sent, or perhaps sent, and then it may wait for its second copy: that is not needed any more. Else what waits was not accepted.
+RETURNABLE = Q(state__in=(State.SENT, State.UNKNOWN)) | Q(state__in=(State.QUEUED, State.DEFERRED), possible_duplicate=True)
 _STATUS = re.compile(r"\b([245])\.\d{1,3}\.\d{1,3}\b")
 
 
@@ -52,8 +54,8 @@ def returned(message_id: str, address: str) -> Notification | None:
         return None
     # Found by who is owed what, then compared: the Message-ID itself has no index.
     owed = Notification.objects.filter(user=parts.user, kind=parts.kind, about=parts.about)
-    states = (*RETURNABLE, State.FAILED, State.CLAIMED)
-    letter = owed.filter(state__in=states, told_by=None).select_for_update().first()
+    back_or_claimed = Q(state__in=(State.FAILED, State.CLAIMED))
+    letter = owed.filter(RETURNABLE | back_or_claimed, told_by=None).select_for_update().first()
     if letter and letter.state == State.CLAIMED:
         raise StillBeingSent
     if letter is None or not has_seal_of(letter, parts) or letter.to_address.lower() != address.strip().lower():

@@ -150,6 +150,18 @@ def test_a_report_read_twice_counts_once(smtp_script: ScriptedServer) -> None:
     assert Suppression.objects.get().failures == 1
 
 
+def test_when_the_first_of_two_copies_comes_back_there_is_no_second(smtp_script: ScriptedServer) -> None:
+    letter = sent_to(make_user())
+    waiting = Notification.objects.filter(pk=letter.pk)
+    waiting.update(state=State.QUEUED, possible_duplicate=True, sent_at=None, not_before=NOW)
+
+    assert read(report(letter)) == [True]
+    deliver()
+
+    assert waiting.get().state == State.FAILED
+    assert (len(smtp_script.messages), Suppression.objects.get().failures) == (1, 1)
+
+
 def test_what_the_report_and_the_provider_both_tell_counts_once(smtp_script: ScriptedServer) -> None:
     letter = sent_to(make_user())
     told = {"message_id": letter.message_id, "address": letter.to_address, "words": "550 5.1.1 No such user", "now": NOW}
