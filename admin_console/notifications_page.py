@@ -170,7 +170,7 @@ class Letters:
         """How many of them the reader may have tried again, at most so many as are tried at once."""
         if self._finds_nobody or not self.may_act:
             return 0
-        return actions.retryable(found=queries.filtered(self._asked), now=self.now)[: MOST + 1].count()
+        return queries.filtered(self._asked).filter(queries.retryable(self.now))[: MOST + 1].count()
 
     @property
     def retried_at_once(self) -> int:

@@ -11,7 +11,7 @@ from django.db.models import CharField, F, QuerySet, Value
 
 from admin_console.templatetags.console import product_codes
 from notifications.models import Notification
-from notifications.queries import letters_of
+from notifications.queries import letters_of, retryable
 from products.asof import granted_by
 from products.models import AccessChange, Product
 from products.queries import catalogue, may_see, timeline
@@ -144,10 +144,9 @@ class UserPage:
         page: Page[Any] = Paginator(_events(self.person), PAGE_SIZE).get_page(self.number)
         keys = list(page.object_list)
         rows = timeline(self.person).in_bulk([key for _at, what, key in keys if what == "change"])
-        letters = letters_of(self.person).in_bulk([key for _at, what, key in keys if what == "letter"])
-        page.object_list = [
-            self._changed(rows[key]) if what == "change" else self._owed(letters[key], at) for at, what, key in keys
-        ]
+        letters = letters_of(self.person).annotate(can_be_retried=retryable(self.now))
+        owed = letters.in_bulk([key for _at, what, key in keys if what == "letter"])
+        page.object_list = [self._changed(rows[key]) if what == "change" else self._owed(owed[key], at) for at, what, key in keys]
         return page
 
     def _changed(self, row: AccessChange) -> Event:

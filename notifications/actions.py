@@ -14,15 +14,15 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.db import connection, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.utils import translation
 from django.utils.translation import gettext as _
 
 from notifications import bounces, emails, mail_server, outbox, smtp, suppression
 from notifications.emails import Letter
-from notifications.models import RETRYABLE, STORED, Claimed, Notification, State, Suppression
+from notifications.models import Claimed, Notification, State, Suppression
 from notifications.outbox import Batch, Fate
-from users.invitations import LIFETIME
+from notifications.queries import retryable
 from users.models import Action, Capability, User
 from users.queries import can
 from users.record import record
@@ -104,10 +104,10 @@ def retry(*, actor: User, ids: Sequence[int], now: datetime) -> int:
     if not can(actor, Capability.MANAGE_USERS):
         raise PermissionDenied(_("Your role does not include trying emails again."))
     with transaction.atomic():
-        found = retryable(found=Notification.objects.filter(id__in=ids), now=now).select_for_update()
+        found = Notification.objects.filter(retryable(now), id__in=ids).select_for_update()
         retried = list(found.order_by("id").values_list("id", "told_by"))
         leaders = {leader or number for number, leader in retried}
-        again = retryable(found=Notification.objects.filter(id__in=leaders), now=now)
+        again = Notification.objects.filter(retryable(now), id__in=leaders)
         again.update(state=State.QUEUED, attempts=0, not_before=now)
         outbox.share_fate(leaders)
         if retried:
@@ -121,14 +121,8 @@ def retry_all(*, actor: User, found: QuerySet[Notification], now: datetime) -> i
 
     Raises PermissionDenied.
     """
-    failed = retryable(found=found, now=now).order_by("id")
+    failed = found.filter(retryable(now)).order_by("id")
     return retry(actor=actor, ids=list(failed.values_list("id", flat=True)[:RETRIED_AT_ONCE]), now=now)
-
-
-def retryable(*, found: QuerySet[Notification], now: datetime) -> QuerySet[Notification]:
-    """Return those of the emails that failed for good and may be tried again (`Notification.can_be_retried`)."""
-    has_ended = Q(kind="INVITATION", owed_at__lte=now - LIFETIME)
-    return found.filter(~Q(kind__in=STORED), ~has_ended, state__in=RETRYABLE)
 
 
 def release(*, actor: User, address: str) -> bool:

@@ -17,8 +17,6 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
-from users.invitations import LIFETIME
-
 
 class State(models.TextChoices):
     """The fate of an email. The first three are open, the others final (a failed one can be retried)."""
@@ -37,6 +35,7 @@ OPEN = (State.QUEUED, State.CLAIMED, State.DEFERRED)
 RETRYABLE = (State.FAILED, State.UNKNOWN, State.EXPIRED)
 # Kinds of emails that are composed when they are asked for, and kept in their row until their fate is final.
 STORED = ("ACCOUNT", "TEST")
+INVITATION = "INVITATION"  # the kind whose link ends; it is about an AdminAction
 
 
 class Notification(models.Model):
@@ -100,15 +99,6 @@ class Notification(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.about} → {self.user_id}"
-
-    @property
-    def can_be_retried(self) -> bool:
-        """Whether it failed for good and may be tried again (`actions.retryable`).
-
-        The text of a stored email is erased by then, and the link of an old invitation has ended.
-        """
-        has_ended = self.kind == "INVITATION" and self.owed_at <= timezone.now() - LIFETIME
-        return self.state in RETRYABLE and self.kind not in STORED and not has_ended
 
     @property
     def is_open(self) -> bool:

@@ -8,12 +8,12 @@ from django.utils import translation
 
 from notifications.actions import queue, queue_message
 from notifications.emails import ACCOUNT, KINDS, LinkFacts, compose, language_of
-from notifications.models import Notification, State
+from notifications.models import INVITATION, Notification, State
 from notifications.wordings import identity
 from users import actions, invitations
 from users.models import AdminAction, User, UserGroup
 
-INVITATION, ROLE, OLD_EMAIL, NEW_EMAIL = "INVITATION", "ROLE", "OLD_EMAIL", "NEW_EMAIL"  # each about an AdminAction
+ROLE, OLD_EMAIL, NEW_EMAIL = "ROLE", "OLD_EMAIL", "NEW_EMAIL"  # each about an AdminAction
 
 
 @transaction.atomic

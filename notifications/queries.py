@@ -10,7 +10,20 @@ from django.db.models import Count, Max, Min, Q, QuerySet
 
 from notifications import mail_server
 from notifications.message_ids import parts_of
-from notifications.models import OPEN, RETRYABLE, Claim, MailServer, Notification, Owed, SinkMessage, State, Suppression
+from notifications.models import (
+    INVITATION,
+    OPEN,
+    RETRYABLE,
+    STORED,
+    Claim,
+    MailServer,
+    Notification,
+    Owed,
+    SinkMessage,
+    State,
+    Suppression,
+)
+from users.invitations import LIFETIME
 from users.models import Capability, User
 from users.queries import can
 
@@ -250,6 +263,15 @@ def delivery(now: datetime) -> Delivery:
     """Return how the emails go at `now`: what waits, at which rate, and for how long."""
     server = MailServer.objects.filter(id=1).first() or MailServer()
     return Delivery(backlog=backlog(now), speed=server.speed, rest=forecast(0, now=now).takes)
+
+
+def retryable(now: datetime) -> Q:
+    """Return the condition of an email that failed for good and may be tried again.
+
+    The text of a stored email is erased by then, and the link of an old invitation has ended.
+    """
+    has_ended = Q(kind=INVITATION, owed_at__lte=now - LIFETIME)
+    return Q(state__in=RETRYABLE) & ~Q(kind__in=STORED) & ~has_ended
 
 
 def letters_of(user: User) -> QuerySet[Notification]:

@@ -14,8 +14,8 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications import emails
 from notifications.emails import Actor, Kind, NeedlessError
-from notifications.models import Notification, Owed
-from notifications.people import INVITATION, NEW_EMAIL, OLD_EMAIL, ROLE
+from notifications.models import INVITATION, Notification, Owed
+from notifications.people import NEW_EMAIL, OLD_EMAIL, ROLE
 from notifications.phrases import day, joined, link, listing, note, sentences, together
 from notifications.placeholders import Placeholder, Value
 from notifications.queries import told_in

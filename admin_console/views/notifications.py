@@ -30,7 +30,7 @@ from notifications import actions
 from notifications.copies import NoCopyError, copy_of
 from notifications.mime import LOGO_ID
 from notifications.models import Notification
-from notifications.queries import delivery, sink_messages, suppressed
+from notifications.queries import delivery, retryable, sink_messages, suppressed
 from notifications.tasks import ring
 from users.models import Capability
 from users.typed import searched
@@ -83,7 +83,8 @@ def retry_notifications(request: Request) -> HttpResponse:
 @csp_override(FRAMED_CSP)
 def notification(request: Request, notification_id: int) -> HttpResponse:
     """Show one email: its fate, and what it said."""
-    letter = Letter(get_object_or_404(Notification, pk=notification_id), reader=request.user)
+    letters = Notification.objects.annotate(can_be_retried=retryable(now()))
+    letter = Letter(get_object_or_404(letters, pk=notification_id), reader=request.user)
     as_text = request.GET.get("part") == "text"
     return render(request, "notifications/notification.html", {"letter": letter, "as_text": as_text})
 

@@ -10,6 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils.timezone import now
 
+from admin_console.user_page import UserPage
 from notifications import actions, queries
 from notifications.models import MailServer, Notification, State, Suppression
 from tests.console.pages import nameless, shown
@@ -257,15 +258,26 @@ def test_all_that_failed_of_a_filter_is_tried_again(client: Client, ada: User, g
     assert AdminAction.objects.filter(actor=ada, action=Action.EMAIL_RETRIED).exists()
 
 
-def test_what_offers_to_be_tried_again_is_what_is_tried_again(ada: User) -> None:
+def test_what_offers_to_be_tried_again_is_what_is_tried_again(client: Client, ada: User, grace: User) -> None:
     young, old = (now() - invitations.LIFETIME + timedelta(hours=hours) for hours in (1, -1))
     owed_since = [("ONBOARDING", old), ("ACCOUNT", young), ("INVITATION", young), ("INVITATION", old)]
-    letters = [owed(make_user(), kind=kind, state=state, owed_at=since) for kind, since in owed_since for state in State]
-    offering = [letter.pk for letter in letters if letter.can_be_retried]
+    each = [(kind, state, since) for kind, since in owed_since for state in State]
+    letters = [owed(grace, kind, n, state=state, owed_at=since) for n, (kind, state, since) in enumerate(each, 1)]
+    by_itself = [one.pk for one in letters if 'id="retry"' in client.get(f"/notifications/{one.pk}/").content.decode()]
+    on_their_page = re.findall(r'id="retry-(\d+)"', client.get(f"/users/{grace.pk}/").content.decode())
 
-    assert actions.retry(actor=ada, ids=[letter.pk for letter in letters], now=now()) == len(offering) == 6
-    again = Notification.objects.filter(state=State.QUEUED).exclude(pk__in=[each.pk for each in letters if each.is_open])
-    assert sorted(again.values_list("pk", flat=True)) == offering
+    assert actions.retry(actor=ada, ids=[one.pk for one in letters], now=now()) == len(by_itself) == 6
+    again = Notification.objects.filter(state=State.QUEUED).exclude(pk__in=[one.pk for one in letters if one.is_open])
+    assert sorted(again.values_list("pk", flat=True)) == by_itself == sorted(map(int, on_their_page))
+
+
+def test_whether_an_invitation_can_be_tried_again_depends_on_the_time_that_is_asked_about(ada: User, grace: User) -> None:
+    owed(grace, "INVITATION", 1, state=State.FAILED)
+
+    for when, expected in ((now(), True), (now() + invitations.LIFETIME, False)):
+        [event] = UserPage(ada, grace, now=when).events
+        assert event.letter.can_be_retried == expected
+        assert Notification.objects.filter(queries.retryable(when)).exists() == expected
 
 
 def test_more_than_at_once_is_said(client: Client, ada: User, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 What was taken back before an email is sent is not in it.
 """
 
-
 import pytest
 from django.utils import timezone
 
@@ -155,7 +154,6 @@ def test_what_was_taken_back_before_it_was_sent_is_not_told(smtp_script: Scripte
         assert (one.state, one.last_words) == (
             State.NEEDLESS, "Nothing is left to tell: what it was to tell was taken back before it was sent."
         )  # fmt: skip
-        assert not one.can_be_retried
     assert actions.retry_all(actor=admin, found=Notification.objects.all(), now=NOW) == 0
 
 
