@@ -13,7 +13,7 @@ from products.batch import LostClaim
 from products.models import AccessChange, BulkChange, SeatReservation
 from tests.factories import NOW, change, give, held_by, limit, make_group, make_user, make_users, not_reached, run
 from tests.processes import wait_until
-from tests.products.conftest import cancel, counts, holders, seats, step
+from tests.products.conftest import REFUSE, Poison, cancel, counts, holders, seats, step
 from users.models import Role, User
 
 pytestmark = pytest.mark.usefixtures("nothing_is_broken")
@@ -238,6 +238,25 @@ def test_no_deadlock_surfaces_however_often_a_change_is_steered_while_workers_ar
     assert [outcome for _worker, outcome in workers] == [[None]] * 3
     assert made.is_over
     assert made.reached + made.not_reached == 20 == made.reached + len(not_reached(made))
+
+
+def test_who_tries_again_whom_a_change_failed_for_is_told_of_no_deadlock(
+    committed_db, admin, users, in_batches, superuser_connection
+):
+    with psycopg.connect(committed_db.owner) as owner:
+        owner.execute(REFUSE)
+    Poison()(users[0])
+    made = run(change(admin, users, "rescue"))
+    Poison().heal()
+    with psycopg.connect(committed_db.console) as other:  # each waits for the other, until the database ends who waited first
+        other.execute("SELECT 1 FROM products_bulkchangebatch WHERE change_id = %s FOR UPDATE", [made.pk])
+        trying, tried = in_the_background(lambda: actions.retry_failed(actor=admin, change_id=made.pk))
+        wait_until(lambda: waits_for(superuser_connection, 'UPDATE "products_bulkchangebatch"'), 10)
+        other.execute("SELECT 1 FROM products_bulkchange WHERE id = %s FOR UPDATE", [made.pk])
+    trying.join(30)
+
+    assert [(again.state, counts(again)) for again in tried] == [(State.RUNNING, (8, 7, 0, 0, 1))]
+    assert counts(run(made)) == (8, 8, 0, 0, 0)
 
 
 # Pause and resume
