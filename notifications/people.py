@@ -46,8 +46,8 @@ def change_role(*, actor: User, user: User, role: str, manages: Iterable[UserGro
 
 @transaction.atomic
 def edit(*, actor: User, user: User, first_name: str, last_name: str, email: str) -> None:
-    """Correct what a user is called and where they are written to. Of another email both addresses are told, whoever wants it or
-    not; but for the new one of who gave it to themselves. Raises what `users.actions.edit_user` raises.
+    """Correct what a user is called and where they are written to. Of another email both addresses are told, unless they are
+    suppressed; but for the new one of who gave it to themselves. Raises what `users.actions.edit_user` raises.
     """
     edited = actions.edit_user(actor=actor, user=user, first_name=first_name, last_name=last_name, email=email)
     if edited is not None and edited.after and "email" in edited.after["changed"]:
