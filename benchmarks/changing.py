@@ -13,8 +13,7 @@ from products.models import BulkChange, Mode, Product
 from products.selection import Selection
 from products.tasks import ring_for
 from tests.processes import Worker
-from users.models import User
-from users.queries import first_super_admin
+from users.models import Role, User
 
 PATIENCE = 1800
 
@@ -28,10 +27,8 @@ class Run:
 
 
 def admin() -> User:
-    """Return the Super admin who makes the changes."""
-    found = first_super_admin()
-    assert found
-    return found
+    """Return the Super admin who makes the changes; nobody of this organisation has a password."""
+    return User.objects.filter(role=Role.SUPER_ADMIN, is_active=True).earliest("id")
 
 
 def ids_of(*codes: str) -> list[int]:

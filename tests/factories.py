@@ -11,7 +11,7 @@ from products.models import BulkChange, Mode, Product, Seat
 from products.selection import Selection
 from users.models import GroupMembership, LastSeen, Role, User, UserGroup
 
-NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)  # near the database's time, which the history has
 _numbers = itertools.count(1)
 
 

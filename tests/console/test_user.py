@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from django.utils.timezone import now
 from notifications.models import Notification, State
 from products.models import BulkChange, Mode, ProductAccess
 from tests.console.pages import shown
-from tests.factories import NOW, change, give, held_by, ids, limit, make_group, make_user, product
+from tests.factories import change, give, held_by, ids, limit, make_group, make_user, product
 from users.models import LastSeen, Role, User
 
 pytestmark = pytest.mark.django_db
@@ -279,7 +279,7 @@ def test_the_timeline_tells_what_when_who_which_change_and_why(client: Client, a
 )
 def test_times_are_those_of_the_reader(client: Client, ada: User, zone: str, read: str) -> None:
     User.objects.filter(pk=ada.pk).update(time_zone=zone)
-    grace = make_user(created_at=NOW)
+    grace = make_user(created_at=datetime(2026, 11, 22, 12, tzinfo=UTC))
 
     assert f'<span class="exact">2026-11-22 {read}</span>' in client.get(page_of(grace)).content.decode()
 
