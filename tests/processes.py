@@ -30,14 +30,15 @@ def environment(**more: str) -> dict[str, str]:
     return {**inherited, "DJANGO_SETTINGS_MODULE": "admin_console.settings", **more}
 
 
-def wait_until(happened: Callable[[], object], seconds: float = 20, what: str = "") -> None:
-    """Return as soon as `happened` is true; fail after `seconds`."""
+def wait_until[T](happened: Callable[[], T], seconds: float = 20, what: str = "") -> T:
+    """Return what `happened` returns as soon as that is true; fail after `seconds`."""
     until, pause = time.monotonic() + seconds, 0.01
-    while not happened():
+    while not (found := happened()):
         if time.monotonic() > until:
             raise AssertionError(f"{what or happened} did not happen within {seconds:g} s")
         time.sleep(pause)
         pause = min(pause * 1.2, 0.15)  # Looking costs what it waits for, too.
+    return found
 
 
 class Process:

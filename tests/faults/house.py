@@ -223,9 +223,9 @@ class House:
             connections.close_all()
             self.console.start()
             return time.monotonic()
-        wait_until(lambda: self.processes(kind), 15, f"a {kind} to kill")
+        found = wait_until(lambda: self.processes(kind), 15, f"a {kind} to kill")
         with contextlib.suppress(ProcessLookupError):
-            os.kill(chance.choice(self.processes(kind)), signal.SIGKILL)
+            os.kill(chance.choice(found), signal.SIGKILL)
         if kind == "postmaster":
             connections.close_all()
         return time.monotonic()
