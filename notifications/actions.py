@@ -151,7 +151,7 @@ def take_back(*, message_id: str, address: str, words: str, now: datetime) -> bo
         letter = bounces.returned(message_id, address)
         if letter is None:
             return False
-        words = f"It came back. {words}".strip()
+        words = f"{bounces.CAME_BACK} {words}".strip()
         out = Notification.objects.filter(bounces.RETURNABLE, pk=letter.pk)
         if out.update(state=State.FAILED, last_code=None, last_words=words, message=None):
             outbox.share_fate({letter.pk})

@@ -15,8 +15,12 @@ from django.db.models import Q
 from notifications.message_ids import has_seal_of, parts_of
 from notifications.models import Notification, State
 
-# Sent, or perhaps sent, and then it may wait for its second copy: that is not needed any more. Else what waits was not accepted.
-RETURNABLE = Q(state__in=(State.SENT, State.UNKNOWN)) | Q(state__in=(State.QUEUED, State.DEFERRED), possible_duplicate=True)
+CAME_BACK = "It came back."  # begins what is told of an email that did
+# Sent, or perhaps sent, and then it may wait for its second copy: that is not needed any more. What waits else was not accepted,
+# or came back already and is tried again.
+RETURNABLE = Q(state__in=(State.SENT, State.UNKNOWN)) | Q(
+    ~Q(last_words__startswith=CAME_BACK), state__in=(State.QUEUED, State.DEFERRED), possible_duplicate=True
+)
 _STATUS = re.compile(r"\b([245])\.\d{1,3}\.\d{1,3}\b")
 
 

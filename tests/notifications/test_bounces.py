@@ -161,6 +161,12 @@ def test_when_the_first_of_two_copies_comes_back_there_is_no_second(smtp_script:
     assert waiting.get().state == State.FAILED
     assert (len(smtp_script.messages), Suppression.objects.get().failures) == (1, 1)
 
+    actions.retry(actor=make_user(role=Role.ADMIN), ids=[letter.pk], now=NOW)
+    read(report(letter))  # a second time, or of the second copy
+
+    assert waiting.get().state == State.QUEUED
+    assert Suppression.objects.get().failures == 1
+
 
 def test_what_the_report_and_the_provider_both_tell_counts_once(smtp_script: ScriptedServer) -> None:
     letter = sent_to(make_user())
