@@ -134,6 +134,7 @@ CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 # Unread ones expire: they never pile up.
 CELERY_BEAT_SCHEDULE = {
     "products": {"task": "products.tasks.sweep", "schedule": 5, "options": {"expires": 5}},
+    "needed": {"task": "products.tasks.owe_again", "schedule": 120, "options": {"expires": 120}},  # of the last ten minutes
     "seal": {"task": "products.tasks.seal", "schedule": 5, "options": {"expires": 5}},
     "notifications": {"task": "notifications.tasks.sweep", "schedule": 5, "options": {"expires": 5}},
     "sessions": {"task": "admin_console.tasks.forget_sessions", "schedule": 3600, "options": {"expires": 3600}},

@@ -281,8 +281,12 @@ UPDATE notifications_notification n SET state = 'QUEUED', attempts = 0, not_befo
 FROM products_productaccess a WHERE a.user_id = n.user_id AND n.about = ANY(a.products)
 AND n.kind = 'ONBOARDING' AND n.state = 'NEEDLESS' AND {which}
 """
-OF_THE_BATCH = f"n.user_id = ANY({IDS}) AND n.about = ANY(%(welcoming)s)"
-JUST_ENDED = "n.not_before > statement_timestamp() - interval '10 minutes'"  # when its fate was recorded
+# An undo plans without looking up user by user, and would read what everybody holds.
+OF_THE_BATCH = f"n.user_id = ANY({IDS}) AND a.user_id = ANY({IDS}) AND n.about = ANY(%(welcoming)s)"
+JUST_ENDED = """
+n.not_before > statement_timestamp() - interval '10 minutes'  -- when its fate was recorded
+AND n.about IN (SELECT id FROM products_product WHERE onboarding)
+"""
 
 
 def _owe_emails(change: BulkChange, facts: dict[str, Any]) -> None:

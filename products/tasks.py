@@ -31,15 +31,20 @@ def run_bulk_change(*, change_id: int, **_: Any) -> None:
 
 @shared_task
 def sweep(**_: Any) -> None:
-    """Ring again for what a crash left behind, owe what is needed after all, warn of low seats, make the next partitions."""
+    """Ring again for whatever a crash left behind, warn of seats that run low, and make the history's next partitions."""
     for change_id in queries.stalled():
         run_bulk_change.delay(change_id=change_id)
     for pack_id in evidence.waiting():
         make_pack.delay(pack_id=pack_id)
     evidence.expire(now=timezone.now())
-    batch.owe_again()
     seats.warn_of_low_seats(now=timezone.now())
     history.make_partitions()
+
+
+@shared_task
+def owe_again(**_: Any) -> None:
+    """Owe the emails again that are needed after all."""
+    batch.owe_again()
 
 
 @shared_task

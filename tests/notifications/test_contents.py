@@ -144,7 +144,10 @@ class TestOnboardingEmail:
         assert last.message["Subject"] == "How to start with GoTo Meeting"
         assert len(smtp_script.messages) == 3
 
-    def test_given_again_just_when_it_was_found_needless_it_is_sent_even_so(self, smtp_script: ScriptedServer) -> None:
+    @pytest.mark.parametrize("onboarding", [True, False])
+    def test_given_again_just_when_it_was_found_needless_it_is_sent_even_so(
+        self, smtp_script: ScriptedServer, onboarding: bool
+    ) -> None:
         ada, grace = make_user(role=Role.ADMIN), make_user()
         undo(ada, change(ada, [grace], "meeting", notify=False))
 
@@ -152,10 +155,11 @@ class TestOnboardingEmail:
             [claimed] = batch.notifications
             change(ada, [grace], "meeting", notify=False)
             batch.decide(claimed, outbox.Fate(State.NEEDLESS))
-        tasks.sweep()
+        Product.objects.update(onboarding=onboarding)
+        tasks.owe_again()
         deliver()
 
-        assert [m.message["Subject"] for m in smtp_script.messages] == ["How to start with GoTo Meeting"]
+        assert [m.message["Subject"] for m in smtp_script.messages] == ["How to start with GoTo Meeting"] * onboarding
 
     def test_a_change_owes_nothing_again_to_those_it_does_not_concern(self, smtp_script: ScriptedServer) -> None:
         ada, alan, grace, mary = make_user(role=Role.ADMIN), make_user(), make_user(), make_user()
