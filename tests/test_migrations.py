@@ -84,22 +84,26 @@ def test_what_was_stored_in_separate_letters_is_found_as_it_is_typed(committed_d
     def separate(text):
         return unicodedata.normalize("NFD", text)
 
-    zurich, cologne, _twin = (make_group(name) for name in (separate("Zürich"), "Köln", separate("KÖLN")))
+    question = "\u037e"  # the Greek one is composed to a semicolon, which separates groups, and products
+    stored = (separate("Zürich"), "Köln", separate("KÖLN"), f"Who{question}")
+    zurich, cologne, _twin, _asked = (make_group(name) for name in stored)
     make_user(role=Role.SUPER_ADMIN)
     josif = make_user(separate("Йосиф Müller"), groups=[zurich])
     Product.objects.filter(code="rescue").update(name=separate("Rétablir"))
+    Product.objects.filter(code="meeting").update(name=f"When{question}")
     call_command("migrate", "products", "0019", database="owner", verbosity=0, interactive=False)
     call_command("migrate", "users", "0013", database="owner", verbosity=0, interactive=False)
     call_command("migrate", database="owner", verbosity=0, interactive=False)
 
     [found] = users_matching(User.objects.all(), UserFilter(search="йосиф mü"), now=NOW)
     assert (found, found.first_name) == (josif, "Йосиф")
-    assert [group.name for group in UserGroup.objects.order_by("id")] == ["Zürich", "Köln", separate("KÖLN")]
+    assert [group.name for group in UserGroup.objects.order_by("id")] == ["Zürich", "Köln", separate("KÖLN"), f"Who{question}"]
+    assert Product.objects.get(code="meeting").name == f"When{question}"
     sheet = tmp_path / "people.csv"
     sheet.write_text(separate(f"email,groups,products\n{josif.email},Zürich;köln,rétablir\n"), encoding="utf-8")
     call_command("import_users", str(sheet))
     assert {group.pk for group in josif.groups.all()} == {zurich.pk, cologne.pk}
-    assert (UserGroup.objects.count(), held_by(josif)) == (3, {"rescue"})
+    assert (UserGroup.objects.count(), held_by(josif)) == (4, {"rescue"})
 
 
 @pytest.mark.django_db

@@ -1,6 +1,7 @@
 """Names stored before they were composed (NFC) are found again by who types them, and by a sheet that names a group.
 
 A group whose name another one has then stays as it is: which people belong to which, nobody can tell but the organisation.
+So does one whose name would no longer fit in a path: the Greek question mark is composed to a semicolon.
 """
 
 from django.db import migrations
@@ -13,7 +14,7 @@ WHERE first_name || last_name IS NOT NORMALIZED
 GROUPS = """
 WITH composed AS (SELECT id, name, normalize(name) AS new FROM users_usergroup)
 UPDATE users_usergroup g SET name = c.new FROM composed c
-WHERE g.id = c.id AND c.new <> c.name AND length(c.new) <= 120 AND NOT EXISTS (
+WHERE g.id = c.id AND c.new <> c.name AND length(c.new) <= 120 AND c.new !~ '[/;]' AND NOT EXISTS (
     SELECT FROM composed o WHERE o.id <> c.id AND lower(o.new) = lower(c.new) AND (o.new = o.name OR o.id < c.id)
 )
 """
