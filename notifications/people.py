@@ -45,15 +45,19 @@ def change_role(*, actor: User, user: User, role: str, manages: Iterable[UserGro
 
 
 @transaction.atomic
-def edit(*, actor: User, user: User, first_name: str, last_name: str, email: str) -> None:
-    """Correct what a user is called and where they are written to. Of another email both addresses are told, unless they are
-    suppressed; but for the new one of who gave it to themselves. Raises what `users.actions.edit_user` raises.
+def edit(*, actor: User, user: User, first_name: str, last_name: str, email: str) -> str | None:
+    """Correct what a user is called and where they are written to; return the email that this gave them, None when they have it.
+
+    Of another email both addresses are told, unless they are suppressed; but for the new one of who gave it to themselves. Raises
+    what `users.actions.edit_user` raises.
     """
     edited = actions.edit_user(actor=actor, user=user, first_name=first_name, last_name=last_name, email=email)
-    if edited is not None and edited.after and "email" in edited.after["changed"]:
-        _owe(OLD_EMAIL, edited)
-        if actor.pk != user.pk:
-            _owe(NEW_EMAIL, edited)
+    if edited is None or not edited.after or not edited.words or "email" not in edited.after["changed"]:
+        return None
+    _owe(OLD_EMAIL, edited)
+    if actor.pk != user.pk:
+        _owe(NEW_EMAIL, edited)
+    return str(edited.words["after"]["email"])
 
 
 def owe_password_link(*, user: User, address: str, until: datetime, now: datetime) -> None:

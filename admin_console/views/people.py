@@ -55,14 +55,15 @@ def edit_user(request: Request, user_id: int) -> HttpResponse:
     form = EditUserForm(request.POST if request.method == "POST" else None, actor=request.user, user=user)
     if request.method == "POST" and form.is_valid():
         try:
-            edit(actor=request.user, user=user, **form.cleaned_data)
+            email = edit(actor=request.user, user=user, **form.cleaned_data)
         except (InvalidUser, NotAllowed, LastSuperAdmin) as error:
             form.fail(getattr(error, "field", "email"), str(error))
         else:
             ring()
-            user.refresh_from_db()
-            if user == request.user:
-                update_session_auth_hash(request, user)
+            if email and user == request.user:
+                # As who they signed in but for this, so the session ends at once if somebody else changed more meanwhile.
+                request.user.email = email
+                update_session_auth_hash(request, request.user)
             messages.success(request, _("Name and email are saved."))
             return see_other("user", user.pk)
     return render(request, "users/edit_user.html", {"form": form, "person": user}, status=422 if form.errors else 200)

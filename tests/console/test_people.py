@@ -11,8 +11,9 @@ from django.test import Client
 from django.utils.formats import date_format
 from django.utils.timezone import now
 
+from admin_console.views import people
 from notifications.models import Notification, Suppression
-from notifications.people import invite
+from notifications.people import edit, invite
 from notifications.queries import retryable
 from products.people import add_person
 from tests.factories import give, held_by, ids, limit, make_group, make_holders, make_user
@@ -338,6 +339,20 @@ class TestEditUser:
         assert kinds_owed_to(sue) == {"OLD_EMAIL"}
         assert client.get(f"/users/{sue.pk}/").status_code == 200
         assert elsewhere.get(f"/users/{sue.pk}/")["Location"].startswith("/accounts/login/")
+
+    @pytest.mark.parametrize("own", [NEWS, {**NEWS, "email": "sue@people.example"}], ids=["another email", "another name"])
+    def test_whoever_corrects_themselves_is_not_signed_in_as_who_has_another_address_meanwhile(
+        self, monkeypatch: pytest.MonkeyPatch, client: Client, own: dict[str, str]
+    ) -> None:
+        sue, other = (make_user(email=f"{name}@people.example", role=Role.SUPER_ADMIN) for name in ("sue", "other"))
+        rescued = {"first_name": "Sue", "last_name": "Super", "email": "rescued@people.example"}
+        monkeypatch.setattr(people, "ring", lambda: edit(actor=other, user=sue, **rescued))
+        client.force_login(sue)
+
+        client.post(f"/users/{sue.pk}/edit/", own)
+
+        assert User.objects.get(pk=sue.pk).email == "rescued@people.example"
+        assert client.get(f"/users/{sue.pk}/")["Location"].startswith("/accounts/login/")
 
     @pytest.mark.usefixtures("ada")
     def test_what_waits_goes_to_the_new_address(self, client: Client, smtp_script: ScriptedServer) -> None:
