@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus
 
 from django.db import connection
-from django.db.models import Value
 
 from notifications.wordings import identity
-from users.models import Action, AdminAction, User, fold, full_name
+from users.models import Action, AdminAction, User, full_name
 
 ERASED = "[erased]"  # stands where a name or an address stood
 LEAST = 3  # letters of a name that is looked for by itself
@@ -40,8 +39,8 @@ def names_of(user: User) -> Names:
     """Return by what the user is called: their address, their names together, and the last; and by what they were called before.
 
     Any admin may have edited somebody to be called anything for a moment, and then it would be overwritten with them, wherever it
-    stands. So of what they were called before only names together count, and none that is another user's by now, nor the address
-    that emails come from or that replies go to.
+    stands. So of what they were called before only names together count, and none that is another user's by now, in any order,
+    nor the address that emails come from or that replies go to.
     """
     edits = AdminAction.objects.filter(action=Action.USER_EDITED, subject_id=user.pk, words__isnull=False)
     earlier = [each for row in edits.values_list("words__before", "words__after") for each in row]
@@ -50,8 +49,9 @@ def names_of(user: User) -> Names:
     emails -= {each.lower() for each in (console.sender_address, console.envelope, console.reply_address)}
     emails -= set(User.objects.filter(email__in=emails).values_list("email", flat=True))
     names = {(each["first_name"], each["last_name"]) for each in earlier} - {(user.first_name, user.last_name)}
-    others = User.objects.exclude(pk=user.pk)
-    names = {name for name in names if not others.filter(name_key=fold(Value(" ".join(name)))).exists()}
+    orders = {name: _in_any_order(*name) for name in names}
+    taken = _taken({each for texts in orders.values() for each in texts}, but_for=user)
+    names = {name for name, texts in orders.items() if taken.isdisjoint(texts)}
     together = {each for first, last in names | {(user.first_name, user.last_name)} for each in _together(first, last)}
     before = emails | {full_name(first, last) for first, last in names if _together(first, last)}
     return Names(_folded_too({user.email} | emails | together), _folded_too({user.last_name}), sorted(before))
@@ -64,10 +64,31 @@ def _together(first: str, last: str) -> list[str]:
     return [full_name(first, last), full_name(last, first), *([f"{last}, {first}"] if first and last else [])]
 
 
-def _folded_too(names: set[str]) -> list[str]:
+def _in_any_order(first: str, last: str) -> set[str]:
+    """Return the texts that are looked for with any of their words first: whoever is called one of these is found too."""
+    texts = _together(first, last)
+    words = [each.split() for text in texts for each in (text, text.replace(",", " "))]
+    return {" ".join(each[n:] + each[:n]) for each in words for n in range(len(each))}
+
+
+def _taken(names: set[str], *, but_for: User) -> set[str]:
+    """Return which of these names are another user's, be it as a first or a last name alone."""
+    folded = _folded(names)
+    keys = {key for each in folded.values() for key in (each, f" {each}", f"{each} ")}
+    others = User.objects.exclude(pk=but_for.pk).filter(name_key__in=keys)
+    found = {key.strip() for key in others.values_list("name_key", flat=True)}
+    return {name for name, key in folded.items() if key in found}
+
+
+def _folded(names: set[str]) -> dict[str, str]:
+    """Return names as they are searched, by themselves."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT users_fold(name) FROM unnest(%s::text[]) AS name", [list(names)])
-        names = names | {row[0] for row in cursor.fetchall()}
+        cursor.execute("SELECT name, users_fold(name) FROM unnest(%s::text[]) AS name", [list(names)])
+        return dict(cursor.fetchall())
+
+
+def _folded_too(names: set[str]) -> list[str]:
+    names = names | {*_folded(names).values()}
     return sorted((name for name in names if len(name) >= LEAST), key=len, reverse=True)
 
 

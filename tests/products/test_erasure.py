@@ -153,6 +153,10 @@ def edited(actor, user, **called):
         {"last_name": "com"},
         {"first_name": "", "last_name": "com"},
         {"first_name": "Eve", "last_name": "Admin"},
+        {"first_name": "Admin", "last_name": "Eve"},
+        {"first_name": "", "last_name": "Eve Admin"},
+        {"first_name": "", "last_name": "Admin, Eve"},
+        {"first_name": "Max", "last_name": "Solo"},
         {"email": "replies@tests.example"},
         {"email": "console@tests.example"},
     ],
@@ -161,8 +165,9 @@ def test_what_somebody_was_called_for_a_moment_destroys_no_record_of_others(ada,
     """An admin may edit anybody to be called anything, and correct it: a word, their own name, where emails come from."""
     settings.DEFAULT_FROM_EMAIL = "console@tests.example"
     eve = make_user("Eve Admin", email="eve@mallory.com", role=Role.ADMIN)
+    User.objects.create(email="solo@mallory.com", last_name="Max Solo")
     MailIdentity.objects.create(reply_to="ADDRESS", reply_address="replies@tests.example", sender_name="Eve Admin")
-    change(eve, make_users(2), "meeting", reason="Eve Admin, replies@tests.example: as mallory.com asks")
+    change(eve, make_users(2), "meeting", reason="Eve Admin (Admin, Eve), replies@tests.example: as Max Solo of mallory.com asks")
     users.add_user(actor=eve, email="mole@mallory.com", first_name="Eve", last_name="Admin", now=NOW)
     record(Action.EVIDENCE_VIEWED, actor=eve, words={"query": "q=mallory.com+Eve+Admin+console%40tests.example"})
     Notification.objects.filter(kind="CHANGE").update(subject="From Eve Admin of mallory.com, replies@tests.example")
