@@ -20,7 +20,7 @@ from notifications import suppression
 from notifications.models import OPEN, SinkMessage, State
 from products import evidence, history
 from products.models import ProductAccess, SelectionDraft, Source
-from products.naming import Naming, named, names_of, overwritten
+from products.naming import Names, Naming, named, names_of, overwritten
 from products.running import retrying
 from users.actions import keeping_a_super_admin, require
 from users.models import ERASED_AT, Action, Capability, GroupMembership, LastSeen, Role, User
@@ -57,10 +57,9 @@ def _erase(actor: User, user_id: int, now: datetime) -> None:
     if user.is_erased:
         raise ErasedAlready
     names = names_of(user)
-    fully, called = Naming(names.fully), Naming(names.fully + names.last)
     with history.acting(actor_id=actor.pk, source=Source.CONSOLE):
         ProductAccess.objects.filter(user=user).update(products=[], erased=True)
-    about: dict[str, Any] = {"user": user.pk, "changes": _found(CHANGES_ABOUT, called, user=user.pk)}
+    fully, called, about = _looked_for(user, names)
     _forget_emails(user, names.fully, fully, called)
     _forget_changes(fully, called, about)
     _forget_sessions(user, fully)
@@ -77,17 +76,21 @@ def _erase(actor: User, user_id: int, now: datetime) -> None:
     suppression.forget(names.fully)
 
 
-def named_elsewhere(user: User) -> int:
+def named_elsewhere(user: User, names: Names) -> int:
     """Return how many records that are not about the user name them all the same, and lose that once they are erased."""
-    names = names_of(user)
-    fully, called = Naming(names.fully), Naming(names.fully + names.last)
-    about: dict[str, Any] = {"user": user.pk, "changes": _found(CHANGES_ABOUT, called, user=user.pk)}
+    fully, called, about = _looked_for(user, names)
     return (
         len({*_found(WORDS_NAMING, fully)} - {*_found(WORDS_ABOUT, called, **about)})
         + len({*_found(CHANGES_NAMING, fully)} - {*about["changes"]})
         + len(_found(WORDINGS_NAMING, fully))
         + len(_found(IDENTITIES_NAMING, fully))
     )
+
+
+def _looked_for(user: User, names: Names) -> tuple[Naming, Naming, dict[str, Any]]:
+    """Return what names the user anywhere, what does so in what is about them, and which facts tell what that is."""
+    fully, called = Naming(names.fully), Naming(names.fully + names.last)
+    return fully, called, {"user": user.pk, "changes": _found(CHANGES_ABOUT, called, user=user.pk)}
 
 
 def _run(called: Naming, *statements: str, **facts: Any) -> None:
@@ -244,8 +247,12 @@ UPDATE notifications_mailidentity SET
 WHERE id = ANY(%(identities)s)
 """
 # Names are only in words: what an action was done to, and how, is told by numbers. What is said of somebody else names them by
-# more than a last name, and a search may be for just that.
-WORDS_NAMING = f"SELECT id FROM users_adminaction WHERE words IS NOT NULL AND {named('words::text')}"
+# more than a last name, and a search may be for just that. Who signed in and out is most of the record: its words are from which
+# address of the network only.
+WORDS_NAMING = f"""
+SELECT id FROM users_adminaction
+WHERE words IS NOT NULL AND action NOT IN ('user.signed_in', 'user.signed_out') AND {named("words::text")}
+"""
 SAID = "jsonb_path_query_array(words, '$.*')::text"
 WORDS_ABOUT = f"""
 SELECT id FROM users_adminaction WHERE words IS NOT NULL AND (

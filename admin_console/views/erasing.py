@@ -43,5 +43,6 @@ def erase(request: Request, user_id: int) -> HttpResponse:
 
 def _asked(request: Request, person: User, *, status: int = 200, **more: Any) -> HttpResponse:
     """Answer with the page; it tells what else is found by their names, for any admin may have edited these."""
-    found = {"earlier": joined(names_of(person).earlier), "elsewhere": named_elsewhere(person)}
+    names = names_of(person)
+    found = {"earlier": joined(names.earlier), "elsewhere": named_elsewhere(person, names)}
     return render(request, "users/erase.html", {"person": person, **found, **more}, status=status)

@@ -1,7 +1,9 @@
 """The page on which a user is erased: what it says, what has to be typed, and who may."""
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from tests.factories import change, make_user, make_users
@@ -51,6 +53,14 @@ def test_the_page_says_what_else_is_found_by_names_that_any_admin_may_have_edite
     text = client.get(page).text
     assert "as they were called before, too: Ask Mallory." in text
     assert "2 records that are about others name them" in text
+
+
+def test_what_somebody_was_called_before_is_read_once_a_page(client, ada, grace):
+    page = reverse("erase_user", args=[grace.pk])
+    for ask in (client.get, client.post):
+        with CaptureQueriesContext(connection) as asked:
+            ask(page)
+        assert sum(Action.USER_EDITED in query["sql"] for query in asked) == 1
 
 
 def test_anything_else_typed_erases_nothing(client, ada, grace):

@@ -267,6 +267,7 @@ def test_signing_in_out_and_failing_to_are_recorded(client, ada):
         (Action.USER_SIGNED_OUT, ada, ada.pk),
     ]
     assert rows[1].words == {"email": "nobody@tests.example", "from": "127.0.0.1"}
+    assert rows[2].words == rows[3].words == {"from": "127.0.0.1"}  # erasing does not look for names there
     assert "wrong horse" not in str([row.words for row in rows])
 
 

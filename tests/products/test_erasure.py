@@ -13,6 +13,7 @@ from notifications.models import MailIdentity, Notification, SinkMessage, Suppre
 from products import actions, checkpoints
 from products.erasure import ErasedAlready, erase_user, named_elsewhere
 from products.models import AccessChange, BulkChange, Mode
+from products.naming import names_of
 from products.sealing import seal
 from products.selection import Selection
 from products.verification import verify
@@ -176,7 +177,7 @@ def test_what_somebody_was_called_for_a_moment_destroys_no_record_of_others(ada,
     mail = list(MailIdentity.objects.values())
     edited(eve, zoe, **called)
 
-    assert named_elsewhere(zoe) == 0
+    assert named_elsewhere(zoe, names_of(zoe)) == 0
     erase_user(actor=ada, user=zoe, now=NOW)
 
     assert (list(theirs.order_by("id").values()), list(BulkChange.objects.filter(actor=eve).values())) == before
@@ -198,13 +199,21 @@ def test_a_last_name_that_is_a_word_of_any_text_stays_where_others_are_spoken_of
 
 
 def test_beforehand_it_is_counted_how_many_records_of_others_name_them(ada, zoe):
-    assert named_elsewhere(zoe) == 0
+    assert named_elsewhere(zoe, names_of(zoe)) == 0
     change(ada, make_users(1), "meeting", reason="As Zoë Ångström has it")
     Wording.objects.create(kind="CHANGE", language="en", number=1, subject="Zoe Angstrom", html="<p/>", made_by=ada, made_at=NOW)
 
-    assert named_elsewhere(zoe) == 3  # the change, the record of it, and the email's text
+    assert named_elsewhere(zoe, names_of(zoe)) == 3  # the change, the record of it, and the email's text
     erase_user(actor=ada, user=zoe, now=NOW)
     assert BulkChange.objects.latest("id").reason == "As [erased] has it"
+
+
+def test_where_somebody_signed_in_and_out_from_is_not_searched_for_names(ada, zoe):
+    """It is a network address only, in more rows than all others together; who failed to sign in typed what they liked."""
+    for action in (Action.USER_SIGNED_IN, Action.USER_SIGNED_OUT, Action.USER_SIGN_IN_FAILED):
+        record(action, actor=ada, words={"from": "Zoë Ångström"})
+
+    assert named_elsewhere(zoe, names_of(zoe)) == 1
 
 
 def test_why_an_email_failed_is_kept_in_english_whatever_language_the_admin_reads(ada, zoe):
