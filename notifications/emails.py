@@ -39,10 +39,8 @@ logger = logging.getLogger(__name__)
 type Facts = Callable[[Sequence[Owed]], Mapping[int, Hashable]]
 
 ACCOUNT, TEST = STORED
-EVERY_KIND = (
-    Placeholder("reader", _("The name of the person who reads it")),
-    Placeholder("organisation", _("The name of the organisation")),
-)
+READER = Placeholder("reader", _("The name of the person who reads it"))
+ORGANISATION = Placeholder("organisation", _("The name of the organisation"))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,12 +59,13 @@ class Kind:
     variants: Callable[[], Mapping[str, str | Promise]] = lambda: {"": ""}  # and how each is called
     context: Callable[[str], Mapping[str, object]] = lambda variant: {}  # what else its own templates get
     lets_in: bool = False  # it holds a link (`address` of its facts) that lets its reader in, so nobody else is shown it
+    names_reader: bool = True  # not where nobody knows who reads it
     merges: bool = False  # one email tells of all that wait for a user: its facts are those of `queries.told_in`
 
     @property
     def known(self) -> tuple[Placeholder, ...]:
         """Every placeholder of this kind."""
-        return (*EVERY_KIND, *self.placeholders)
+        return (*([READER] if self.names_reader else []), ORGANISATION, *self.placeholders)
 
 
 @dataclass(frozen=True)
@@ -234,7 +233,7 @@ def compose(
     variant = kind.variant(facts)
     words = words or wordings.written_by_admins([kind.name]).get((kind.name, variant, language))
     page = _page(kind, variant, language, words, identity)
-    values = {**_told(kind, facts, language, identity), "reader": Value.plain(reader.name)}
+    values = {**_told(kind, facts, language, identity), **_own(kind, reader)}
     return Message(
         one_line(page.subject.filled(values)), page.text.filled(values), page.html.filled(values, as_html=True), page.version
     )
@@ -295,7 +294,7 @@ class _Desk:
         if reader is None:
             raise UnsendableError("The user no longer exists.")
         to, kind = deliverable(getattr(facts, "to", reader.email)), KINDS.get(notification.kind)
-        own = {"reader": Value.plain(reader.name)}
+        own = _own(kind, reader)
         if notification.kind in STORED:
             if (until := (notification.message or {}).get("until")) and datetime.fromisoformat(until) <= self.now:
                 raise UnsendableError("Its link had ended before it could be sent; it has to be asked for again.")
@@ -396,6 +395,11 @@ def _told(kind: Kind, facts: Any, language: str, identity: Identity) -> dict[str
             actor = getattr(facts, "actor", None) if identity.names_actor else None
             values["actor"] = Value.plain(actor.name if actor else _("An administrator"))
     return values
+
+
+def _own(kind: Kind | None, reader: User | Reader) -> dict[str, Value]:
+    """Return the values that are the reader's own."""
+    return {"reader": Value.plain(reader.name if kind and kind.names_reader else "")}
 
 
 def _stored(notification: Owed, identity: Identity) -> _Composed:

@@ -254,10 +254,13 @@ def new_email_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
 
 
 def _email_facts(notifications: Sequence[Owed], when: str) -> dict[int, EmailFacts]:
-    """Return which email each user had before or after it was changed, as far as the record has its words still."""
+    """Return which email each user had before or after it was changed, as far as the record has its words still.
+
+    Who changed it is not told of who changed their own: nobody knows who reads it where they were written to before.
+    """
     acts, actors = _acts(notifications)
     return {
-        n.id: EmailFacts(actors.get(act.actor_id or 0), act.words[when]["email"])
+        n.id: EmailFacts(actors.get(act.actor_id or 0) if act.actor_id != n.user_id else None, act.words[when]["email"])
         for n in notifications
         if (act := acts.get(n.about)) is not None and act.words
     }
@@ -442,6 +445,7 @@ OLD_EMAIL_KIND = Kind(
     label=_("Change of email, to the old address"),
     lane=0,
     template="old_email",
+    names_reader=False,
     facts=old_email_facts,
     values=lambda facts: {"old_email": Value.plain(facts.to)},
     sample=_email_sample,

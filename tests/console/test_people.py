@@ -12,7 +12,9 @@ from django.utils.formats import date_format
 from django.utils.timezone import now
 
 from admin_console.views import people
-from notifications.models import Notification, Suppression
+from notifications import customising
+from notifications.emails import KINDS
+from notifications.models import MailIdentity, Notification, ReplyTo, Suppression, Wording
 from notifications.people import edit, invite
 from notifications.queries import retryable
 from products.people import add_person
@@ -292,6 +294,26 @@ class TestEditUser:
         assert [message.recipients for message in smtp_script.messages] == [["grace@people.example"]]
         failed = Notification.objects.filter(retryable(now())).get(kind="OLD_EMAIL")
         assert failed.last_words.startswith("Not tried: the address is suppressed")
+
+    def test_an_old_address_is_told_neither_who_nor_where_its_user_is_now(
+        self, client: Client, smtp_script: ScriptedServer
+    ) -> None:
+        sue = make_user("Sue Super", email="old@people.example", role=Role.SUPER_ADMIN)
+        MailIdentity.objects.create(names_actor=True, reply_to=ReplyTo.ACTOR)
+        greeting: dict[str, Any] = {"subject": "[[reader]]", "html": "<p>Hello [[reader]]!</p>", "text": ""}
+        with pytest.raises(customising.Refused, match=r"There is no placeholder \[\[reader\]\]"):
+            customising.checked(KINDS["OLD_EMAIL"], **greeting)
+        Wording.objects.create(kind="OLD_EMAIL", language="en", number=1, made_at=now(), made_by=sue, **greeting)  # kept
+        client.force_login(sue)
+
+        client.post(f"/users/{sue.pk}/edit/", self.NEWS)
+        deliver()
+
+        [told] = smtp_script.messages
+        assert told.recipients == ["old@people.example"]
+        assert "Hello !" in told.text
+        for hidden in ("joerg", "Jörg", "Müller", "Sue", "Super"):
+            assert hidden not in told.text + told.html + str(told.message)
 
     @pytest.mark.usefixtures("ada")
     def test_of_two_corrections_each_earlier_address_is_told_and_the_last_new_one(
