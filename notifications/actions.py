@@ -241,7 +241,7 @@ class _Delivery:
             elif not isinstance(letter, Letter):
                 batch.decide(notification, Fate(letter.state, words=str(letter)))
             elif (failed := self._known.get(suppression.normalised(letter.to))) and suppression.forbids(failed, notification):
-                batch.decide(notification, Fate(State.FAILED, words=suppression.words_for(failed)))
+                batch.decide(notification, Fate(State.FAILED, words=suppression.words_for(failed), to=letter.to))
             else:
                 self._letters.append((notification, letter))
         if batch.notifications:

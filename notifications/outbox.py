@@ -38,6 +38,7 @@ class Fate(NamedTuple):
     wait: timedelta = timedelta()  # until the next try
     possible_duplicate: bool = False
     counts: bool = True  # whether it was an attempt at all
+    to: str | None = None  # where it would have gone, of one that is not tried
 
 
 @dataclass
@@ -127,6 +128,7 @@ class Batch:
                 "wait": fate.wait.total_seconds(),
                 "possible_duplicate": fate.possible_duplicate,
                 "counts": fate.counts,
+                "to_address": fate.to,
                 **self._letters.get(number, {}),
             }
             for number, fate in fates.items()

@@ -294,6 +294,7 @@ class TestEditUser:
         assert [message.recipients for message in smtp_script.messages] == [["grace@people.example"]]
         failed = Notification.objects.filter(retryable(now())).get(kind="OLD_EMAIL")
         assert failed.last_words.startswith("Not tried: the address is suppressed")
+        assert "Nobody writes to old@people.example since" in client.get(f"/notifications/{failed.pk}/").text
 
     def test_an_old_address_is_told_neither_who_nor_where_its_user_is_now(
         self, client: Client, smtp_script: ScriptedServer
