@@ -47,7 +47,9 @@ class Command(BaseCommand):
         parser.add_argument("--skip-bad", type=Path, metavar="FILE", help="write refused lines to this file and import the rest")
         parser.add_argument("--encoding", default="", help="for example utf-8 or cp1252; found out when not given")
         parser.add_argument("--delimiter", default="", help='one character, or "tab"; found out when not given')
-        parser.add_argument("--actor", metavar="EMAIL", default="", help="in whose name; else the first Super admin who can sign in")
+        parser.add_argument(
+            "--actor", metavar="EMAIL", default="", help="in whose name; else the first Super admin who can sign in"
+        )
         parser.add_argument("--notify", action="store_true", help="send change emails (onboarding emails are sent in any case)")
         parser.add_argument(
             "--already-held", action="store_true", help="record products as held since before the console: nobody gets an email"
