@@ -11,6 +11,7 @@ from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from users.models import ERASED_AT, USABLE, Action, AdminAction, Capability, GroupMembership, Role, User, UserGroup
 from users.moments import zones
@@ -18,6 +19,7 @@ from users.queries import can, grantable_roles, may_change_email, may_rename
 from users.record import record
 from users.typed import is_visible, tidy
 
+NOT_YOURS_TO_RENAME = gettext_lazy("You may not give the role of this user, so their name and email are not yours to change.")
 SEEN_AT_MOST_EVERY = timedelta(hours=1)
 # Plain ASCII addresses, in lower case: what every mail server takes.
 EMAIL_FORM = re.compile(
@@ -202,7 +204,7 @@ def edit_user(*, actor: User, user: User, first_name: str, last_name: str, email
     if not changed:
         return None
     if not may_rename(actor, user):
-        raise NotAllowed(_("You may not give the role of this user, so their name and email are not yours to change."))
+        raise NotAllowed(NOT_YOURS_TO_RENAME)
     if "email" in changed and not may_change_email(actor, user):
         raise NotAllowed(_("Your email is not yours to change: please ask a Super admin."))
     if "email" in changed and user.pk != actor.pk:

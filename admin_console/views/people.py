@@ -17,7 +17,7 @@ from notifications.people import change_role, edit, invite
 from notifications.tasks import ring
 from products.people import add_person
 from products.refusals import ChangeRefused
-from users.actions import GroupGone, InvalidUser, LastSuperAdmin, NotAllowed, put_in_groups
+from users.actions import NOT_YOURS_TO_RENAME, GroupGone, InvalidUser, LastSuperAdmin, NotAllowed, put_in_groups
 from users.models import Capability
 from users.queries import grantable_roles, may_rename, visible_to
 
@@ -51,7 +51,7 @@ def edit_user(request: Request, user_id: int) -> HttpResponse:
     if user.is_erased:
         raise Http404
     if not may_rename(request.user, user):
-        raise PermissionDenied(_("You may not give the role of this user, so their name and email are not yours to change."))
+        raise PermissionDenied(NOT_YOURS_TO_RENAME)
     form = EditUserForm(request.POST if request.method == "POST" else None, actor=request.user, user=user)
     if request.method == "POST" and form.is_valid():
         try:
