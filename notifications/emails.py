@@ -7,7 +7,7 @@ An app above this one registers its kinds and says what there is to tell (produc
 
 import logging
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.utils import format_datetime
@@ -32,7 +32,7 @@ from notifications.message_ids import message_id_of
 from notifications.models import STORED, Owed, ReplyTo, State
 from notifications.placeholders import Pieces, Placeholder, Value, cut, one_line
 from notifications.wordings import Identity, Words
-from users.models import User, full_name
+from users.models import AdminAction, User, full_name
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ type Facts = Callable[[Sequence[Owed]], Mapping[int, Hashable]]
 ACCOUNT, TEST = STORED
 READER = Placeholder("reader", _("The name of the person who reads it"))
 ORGANISATION = Placeholder("organisation", _("The name of the organisation"))
+ACTOR = Placeholder("actor", _("The admin who acted, or “An administrator” when emails name nobody"))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,6 +117,9 @@ class NeedlessError(UnsendableError):
     """An email that need not be sent any more: what it was to tell was taken back."""
 
     state = State.NEEDLESS
+
+    def __init__(self) -> None:
+        super().__init__("Nothing is left to tell: what it was to tell was taken back before it was sent.")
 
 
 @dataclass(frozen=True)
@@ -237,6 +241,18 @@ def compose(
     return Message(
         one_line(page.subject.filled(values)), page.text.filled(values), page.html.filled(values, as_html=True), page.version
     )
+
+
+def acts_of(notifications: Sequence[Owed]) -> tuple[dict[int, AdminAction], dict[int, Actor]]:
+    """Return what was done to somebody that these emails are about, by id, and who did it, by theirs."""
+    acts = AdminAction.objects.in_bulk({n.about for n in notifications})
+    return acts, actors_of(act.actor_id for act in acts.values())
+
+
+def actors_of(ids: Iterable[int | None]) -> dict[int, Actor]:
+    """Return those of these users who can be named and written to, by id: nobody who was erased."""
+    found = User.objects.only("email", "first_name", "last_name").in_bulk({number for number in ids if number})
+    return {number: Actor(user.name, user.email) for number, user in found.items() if not user.is_erased}
 
 
 @lru_cache(maxsize=500)

@@ -7,13 +7,14 @@ from django.db import transaction
 from django.utils import translation
 
 from notifications.actions import queue, queue_message
+from notifications.addresses import NEW_EMAIL, OLD_EMAIL
 from notifications.emails import ACCOUNT, KINDS, LinkFacts, compose, language_of
 from notifications.models import INVITATION, Notification, State
 from notifications.wordings import identity
 from users import actions, invitations
 from users.models import AdminAction, User, UserGroup
 
-ROLE, OLD_EMAIL, NEW_EMAIL = "ROLE", "OLD_EMAIL", "NEW_EMAIL"  # each about an AdminAction
+ROLE = "ROLE"  # about an AdminAction
 
 
 @transaction.atomic

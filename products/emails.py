@@ -13,9 +13,9 @@ from django.utils.translation import get_language, gettext
 from django.utils.translation import gettext_lazy as _
 
 from notifications import emails
-from notifications.emails import Actor, Kind, NeedlessError
+from notifications.emails import ACTOR, Actor, Kind, NeedlessError, actors_of, acts_of
 from notifications.models import INVITATION, Notification, Owed
-from notifications.people import NEW_EMAIL, OLD_EMAIL, ROLE
+from notifications.people import ROLE
 from notifications.phrases import day, joined, link, listing, note, sentences, together
 from notifications.placeholders import Placeholder, Value
 from notifications.queries import told_in
@@ -23,7 +23,7 @@ from products.guides import guide_to
 from products.models import AccessChange, Product, ProductAccess
 from products.queries import product_names
 from users.invitations import LIFETIME, token_of
-from users.models import CAPABILITIES, AdminAction, Role, User
+from users.models import CAPABILITIES, Role, User
 
 CHANGE = "CHANGE"  # about a bulk change
 ONBOARDING = "ONBOARDING"  # about a product
@@ -35,20 +35,18 @@ NOTHING_LEFT = _(
     "You have no products any more, so your access is suspended: "
     "you cannot sign in to any product until one is assigned to you again."
 )
-TAKEN_BACK = "Nothing is left to tell: what it was to tell was taken back before it was sent."
 LISTS = {
     "added": (_("New for you:"), "+", "good", "#137a46"),
     "removed": (_("No longer available to you:"), "−", "bad", "#b3261e"),
     "held": (_("What you can use now:"), "•", "soft", "#5a6675"),
 }
-ACTOR = Placeholder("actor", _("The admin who acted, or “An administrator” when emails name nobody"))
 HOLDS = Placeholder("holds", _("What the reader holds now, in one line"))
 PRODUCTS = Placeholder("products", _("What the reader holds now, as a list"), is_block=True)
 
 
 def register() -> None:
     """Make the kinds known to the outbox."""
-    for kind in (INVITATION_KIND, OLD_EMAIL_KIND, NEW_EMAIL_KIND, ONBOARDING_KIND, CHANGE_KIND, ROLE_KIND):
+    for kind in (INVITATION_KIND, ONBOARDING_KIND, CHANGE_KIND, ROLE_KIND):
         emails.register(kind)
 
 
@@ -93,14 +91,6 @@ class RoleFacts:
     held: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class EmailFacts:
-    """Who gave somebody another email, and which of both this is: the one that is written to."""
-
-    actor: Actor | None
-    to: str
-
-
 def change_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
     """Return what the changes that each email tells of did to its user, by notification id: read from the entitlement history.
 
@@ -121,7 +111,7 @@ def change_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
         if letter := tells.get((user, change)):
             spans[letter] = (spans[letter][0] if letter in spans else before), after, actor
             last[letter] = row
-    names, actors = product_names(), _actors(actor for _before, _after, actor in spans.values())
+    names, actors = product_names(), actors_of(actor for _before, _after, actor in spans.values())
     held, held_then = _sets_held({n.user_id for n in notifications}), _sets_held_then(notifications, last)
 
     @cache  # most of a batch is told what others of it are told
@@ -139,7 +129,7 @@ def change_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
             if tells_of.added or tells_of.removed:
                 found[n.id] = tells_of
             else:  # what went out told something: it was taken back since
-                found[n.id] = facts(tuple(before), tuple(after), tuple(after), by) if n.is_fixed else NeedlessError(TAKEN_BACK)
+                found[n.id] = facts(tuple(before), tuple(after), tuple(after), by) if n.is_fixed else NeedlessError()
     return found
 
 
@@ -168,12 +158,12 @@ def onboarding_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
     givers = {
         (user, product): actor for user, first, actor in given.values_list("user_id", "first", "actor_id") for product in first
     }
-    actors, names, held = _actors(givers.values()), product_names(), _sets_held(users)
+    actors, names, held = actors_of(givers.values()), product_names(), _sets_held(users)
 
     def facts(n: Owed, product: Product) -> OnboardingFacts | NeedlessError:
         holds = set(held.get(n.user_id, ()))  # by id: a name may change from one statement to the next
         if n.about not in holds and not n.is_fixed:
-            return NeedlessError(TAKEN_BACK)
+            return NeedlessError()
         giver = actors.get(givers.get((n.user_id, n.about)) or 0)
         return OnboardingFacts(giver, product.name, product.code, _named(names, holds))
 
@@ -187,7 +177,7 @@ def onboarding_values(facts: OnboardingFacts) -> dict[str, Value]:
 
 def invitation_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
     """Return what each invitation is to, by notification id, in five queries. Who chose a password meanwhile is not in it."""
-    acts, actors = _acts(notifications)
+    acts, actors = acts_of(notifications)
     users = User.objects.only("email", "password", "time_zone").in_bulk({n.user_id for n in notifications})
     held = _held(users)
     facts: dict[int, Hashable] = {}
@@ -214,7 +204,7 @@ def invitation_values(facts: InvitationFacts) -> dict[str, Value]:
 
 def role_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
     """Return which role each user had and got, by notification id, in four queries."""
-    acts, actors = _acts(notifications)
+    acts, actors = acts_of(notifications)
     held = _held({n.user_id for n in notifications})
     return {
         n.id: RoleFacts(actors.get(act.actor_id or 0), act.before["role"], act.after["role"], held[n.user_id])
@@ -233,43 +223,6 @@ def role_values(facts: RoleFacts) -> dict[str, Value]:
         "abilities": listing(gettext("What you can do in the console now:"), abilities) if abilities else nothing,
         **_holding(facts.held),
     }
-
-
-def old_email_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
-    """Return the email that each user had before another was given to them, by notification id, in two queries."""
-    return dict(_email_facts(notifications, "before"))
-
-
-def new_email_facts(notifications: Sequence[Owed]) -> dict[int, Hashable]:
-    """Return the email that was given to each user, by notification id, in three queries. Who has a third one by now is told of
-    that one.
-    """
-    users = User.objects.filter(id__any={n.user_id for n in notifications})
-    has, given = dict(users.values_list("pk", "email")), _email_facts(notifications, "after")
-    return {
-        n.id: given[n.id] if n.is_fixed or given[n.id].to == has.get(n.user_id) else NeedlessError(TAKEN_BACK)
-        for n in notifications
-        if n.id in given
-    }
-
-
-def _email_facts(notifications: Sequence[Owed], when: str) -> dict[int, EmailFacts]:
-    """Return which email each user had before or after it was changed, as far as the record has its words still.
-
-    Who changed it is not told of who changed their own: nobody knows who reads it where they were written to before.
-    """
-    acts, actors = _acts(notifications)
-    return {
-        n.id: EmailFacts(actors.get(act.actor_id or 0) if act.actor_id != n.user_id else None, act.words[when]["email"])
-        for n in notifications
-        if (act := acts.get(n.about)) is not None and act.words
-    }
-
-
-def new_email_values(facts: EmailFacts) -> dict[str, Value]:
-    """Return what is said to a new email in the language that is active."""
-    address = settings.CONSOLE_URL + reverse("account_reset_password")
-    return {"email": Value.plain(facts.to), "link": link(address, gettext("Choose a new password"))}
 
 
 def _welcomed() -> Mapping[str, str | Promise]:
@@ -306,22 +259,6 @@ def _invitation_sample(reader: User, variant: str, now: datetime) -> InvitationF
 def _role_sample(reader: User, variant: str, now: datetime) -> RoleFacts:
     before = Role.ADMIN if reader.role == Role.MEMBER else Role.MEMBER
     return RoleFacts(Actor(reader.name, reader.email), before, reader.role, _held([reader.pk])[reader.pk])
-
-
-def _email_sample(reader: User, variant: str, now: datetime) -> EmailFacts:
-    return EmailFacts(Actor(reader.name, reader.email), reader.email)
-
-
-def _acts(notifications: Sequence[Owed]) -> tuple[dict[int, AdminAction], dict[int, Actor]]:
-    """Return what was done to somebody that these emails are about, by id, and who did it, by theirs."""
-    acts = AdminAction.objects.in_bulk({n.about for n in notifications})
-    return acts, _actors(act.actor_id for act in acts.values())
-
-
-def _actors(ids: Iterable[int | None]) -> dict[int, Actor]:
-    """Return those of these users who can be named and written to, by id: nobody who was erased."""
-    found = User.objects.only("email", "first_name", "last_name").in_bulk({number for number in ids if number})
-    return {number: Actor(user.name, user.email) for number, user in found.items() if not user.is_erased}
 
 
 def _held(users: Iterable[int]) -> dict[int, tuple[str, ...]]:
@@ -438,30 +375,5 @@ ROLE_KIND = Kind(
         Placeholder("abilities", _("What the role lets its holder do"), is_block=True),
         PRODUCTS,
         HOLDS,
-    ),
-)
-OLD_EMAIL_KIND = Kind(
-    name=OLD_EMAIL,
-    label=_("Change of email, to the old address"),
-    lane=0,
-    template="old_email",
-    names_reader=False,
-    facts=old_email_facts,
-    values=lambda facts: {"old_email": Value.plain(facts.to)},
-    sample=_email_sample,
-    placeholders=(ACTOR, Placeholder("old_email", _("The email address that the reader had"))),
-)
-NEW_EMAIL_KIND = Kind(
-    name=NEW_EMAIL,
-    label=_("Change of email, to the new address"),
-    lane=0,
-    template="new_email",
-    facts=new_email_facts,
-    values=new_email_values,
-    sample=_email_sample,
-    placeholders=(
-        ACTOR,
-        Placeholder("email", _("The email address that the reader has now"), is_needed=True),
-        Placeholder("link", _("The page on which one asks for a link to choose a password"), is_block=True, is_needed=True),
     ),
 )

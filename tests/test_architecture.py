@@ -13,8 +13,8 @@ ORDER = {  # inside of an app, each room may import those before it
         models moments typed record plans queries actions invitations sheets imports reading_list reading_room admin apps
     """,
     "notifications": """
-        models message_ids mail_server queries colours placeholders markup mime phrases wordings emails copies suppression bounces
-        smtp outbox sink actions customising people tasks admin apps
+        models message_ids mail_server queries colours placeholders markup mime phrases wordings emails addresses copies
+        suppression bounces smtp outbox sink actions customising people tasks admin apps
     """,
     "products": """
         models pauses selection history sealing checkpoints verification retention targets queries reports export stretches
