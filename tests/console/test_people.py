@@ -377,6 +377,24 @@ class TestEditUser:
         assert User.objects.get(pk=sue.pk).email == "rescued@people.example"
         assert client.get(f"/users/{sue.pk}/")["Location"].startswith("/accounts/login/")
 
+    def test_who_was_given_another_email_meanwhile_does_not_take_it_back(
+        self, monkeypatch: pytest.MonkeyPatch, client: Client
+    ) -> None:
+        sue, other = (make_user(email=f"{name}@people.example", role=Role.SUPER_ADMIN) for name in ("sue", "other"))
+        rescued = {"first_name": "Sue", "last_name": "Super", "email": "rescued@people.example"}
+
+        def second(**asked: Any) -> str | None:
+            edit(actor=other, user=sue, **rescued)
+            return edit(**asked)
+
+        monkeypatch.setattr(people, "edit", second)
+        client.force_login(sue)
+
+        assert client.post(f"/users/{sue.pk}/edit/", self.NEWS).status_code == 422
+
+        assert User.objects.get(pk=sue.pk).email == "rescued@people.example"
+        assert client.get(f"/users/{sue.pk}/")["Location"].startswith("/accounts/login/")
+
     @pytest.mark.usefixtures("ada")
     def test_what_waits_goes_to_the_new_address(self, client: Client, smtp_script: ScriptedServer) -> None:
         grace = give(make_user("Grace Hopper", email="wrong@people.example", password="!never"), "rescue")
